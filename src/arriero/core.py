@@ -1,0 +1,187 @@
+"""The vocabulary that all layers share: plain frozen values and the protocols of a model.
+
+Knows nothing of HTTP, llama.cpp or files. Values are msgspec Structs, so that they cross the
+process boundary to an engine as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from enum import Enum
+from typing import Protocol
+
+import msgspec
+
+from arriero.sampling import SamplingParams
+
+
+class FinishReason(str, Enum):
+    """Why a completion ended. `STOP`: end token or stop sequence. `LENGTH`: token limit or full context."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class Span(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A part of a prompt; either `text` or `tokens` (never both).
+
+    special: `text` is trusted: names of special tokens in it become those tokens. In user text
+        (False) they stay text.
+    shared: the evaluated tokens may serve every tenant (configured text such as a prelude).
+        Only the leading run of shared spans counts.
+    """
+
+    text: str = ""
+    tokens: tuple[int, ...] = ()
+    special: bool = False
+    shared: bool = False
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Token counts of one request. `cached_tokens` of the prompt were not evaluated again."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """One token with its natural-log probability under the model (temperature 1, before samplers).
+
+    `data` are the token's bytes (perhaps a part of a character). `logprob` is None for the
+    very first token of a prompt. `top` holds the likeliest alternatives, best first.
+    """
+
+    token: int
+    data: bytes
+    logprob: float | None
+    top: tuple[tuple[int, bytes, float], ...] = ()
+
+
+class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A piece of a stream. The last one of a complete stream, and only that, has a finish_reason.
+
+    text: printable text; never a part of a character, a stop sequence or a private token.
+    tokens: number of completion tokens sampled since the previous delta.
+    logprobs: of those tokens, when asked for (prompt tokens come first when `prompt_logprobs`).
+    context: only on the last delta and only when `GenerateRequest.return_context`: every token that
+        is now in the session's context (prompt, completion and the end token).
+    """
+
+    text: str = ""
+    tokens: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: FinishReason | None = None
+    stop_sequence: str | None = None
+    usage: Usage | None = None
+    context: tuple[int, ...] = ()
+    prompt_s: float = 0.0
+    """Last delta: seconds from admission to the first token (prompt evaluation)."""
+    predict_s: float = 0.0
+    """Last delta: seconds from the first token to the end."""
+
+
+class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One completion to generate.
+
+    max_tokens: None = until the end token or the context is full. 0 = evaluate the prompt only.
+    tenant: whose private text this is; equal prefixes of other tenants are not reused.
+    logprobs: number of alternatives for each token; None = no logprobs at all.
+    min_tokens: the end token is not allowed before this many completion tokens.
+    ignore_eos: go on after the end token (benchmarks).
+    add_bos: put the model's begin token first, if the model wants one and it is not there yet.
+    """
+
+    prompt: tuple[Span, ...]
+    sampling: SamplingParams
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    stop_sequences: tuple[str, ...] = ()
+    private_tokens: tuple[str, ...] = ()
+    tenant: str = ""
+    logprobs: int | None = None
+    prompt_logprobs: bool = False
+    ignore_eos: bool = False
+    add_bos: bool = True
+    return_context: bool = False
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """What a loaded model is. Sizes in tokens, parameters in units, bytes in bytes."""
+
+    architecture: str
+    description: str
+    context_size: int
+    train_context_size: int
+    embedding_size: int
+    num_tokens: int
+    num_parameters: int
+    size_bytes: int
+    generates: bool
+    chat_template: str | None
+    bos: str
+    eos: str
+    add_bos: bool
+    special_tokens: tuple[str, ...]
+    pooling: str
+    library: str
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A token id and its text (U+FFFD where a byte is no character of its own)."""
+
+    text: str
+    token: int
+
+
+class Embeddings(msgspec.Struct, frozen=True):
+    """`vectors[i]` holds little-endian float32 of input i (`ModelInfo.embedding_size` numbers)."""
+
+    vectors: tuple[bytes, ...]
+    prompt_tokens: int
+
+
+class Model(Protocol):
+    """A configured generator. All methods raise `Unavailable` while the model cannot serve."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    def generate(self, request: GenerateRequest) -> AsyncIterator[Delta]:
+        """Stream one completion.
+
+        Raises ContextOverflow before the first delta, EngineError in the middle. Closing the
+        iterator (`aclosing`) stops the work within one decode step.
+        """
+        ...
+
+    async def tokenize(self, prompt: Sequence[Span], *, add_bos: bool) -> list[Token]:
+        """Return the tokens of a prompt; each span is tokenized on its own."""
+        ...
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens; special tokens are shown by name."""
+        ...
+
+
+class Embedder(Protocol):
+    """Something that turns texts into vectors."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    async def embed(
+        self, inputs: Sequence[str | Sequence[int]], *, normalize: bool | None = None
+    ) -> Embeddings:
+        """Embed each text or token list. `normalize` None = as the model is configured.
+
+        Raises ContextOverflow naming the index of an input that is too long, InvalidRequest for
+        an empty one.
+        """
+        ...

@@ -1,0 +1,146 @@
+"""Every error that Arriero raises on purpose.
+
+    ArrieroError
+    ├── ConfigError              the operator's: the configuration cannot be used
+    ├── RequestError             the caller's
+    │   ├── InvalidRequest       a value that cannot be honoured; `param` names it
+    │   ├── ContextOverflow      the prompt does not fit the model's context
+    │   ├── PrivateTokenFound    user text holds one of the task's private tokens
+    │   ├── Unauthorized         no acceptable key
+    │   ├── Forbidden            a good key without the right
+    │   ├── UnknownName          no model, task or memory of this name
+    │   └── PayloadTooLarge      the body is over the limit
+    └── ServiceError             ours
+        ├── Overloaded           a bounded queue is full; try again later
+        ├── Unavailable          the model is loading, restarting or gone
+        ├── NotSupported         this model or build cannot do what was asked
+        └── EngineError          the engine failed in the middle of the work
+
+No HTTP here: `server/errors.py` holds the one table from these classes to statuses.
+A message says what was wrong, names the key, and says what would be right.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArrieroError",
+    "ConfigError",
+    "ContextOverflow",
+    "EngineError",
+    "Forbidden",
+    "InvalidRequest",
+    "NotSupported",
+    "Overloaded",
+    "PayloadTooLarge",
+    "PrivateTokenFound",
+    "RequestError",
+    "ServiceError",
+    "Unauthorized",
+    "Unavailable",
+    "UnknownName",
+]
+
+
+class ArrieroError(Exception):
+    """Base of the tree. `code` is a stable word for clients and logs."""
+
+    code = "error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ConfigError(ArrieroError):
+    """The configuration cannot be used; the message names file, line and key where they are known."""
+
+    code = "config_error"
+
+
+class RequestError(ArrieroError):
+    """The caller's fault. `param` names the offending member of the request."""
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class InvalidRequest(RequestError):
+    """A value that cannot be honoured."""
+
+
+class ContextOverflow(RequestError):
+    """The prompt does not fit the model's context; nothing was fed."""
+
+    code = "context_length_exceeded"
+
+
+class PrivateTokenFound(RequestError):
+    """User text holds a private token of the task; nothing was fed."""
+
+    code = "illegal_token"
+
+
+class Unauthorized(RequestError):
+    """No acceptable key."""
+
+    code = "unauthorized"
+
+
+class Forbidden(RequestError):
+    """A good key that lacks the right."""
+
+    code = "forbidden"
+
+
+class UnknownName(RequestError):
+    """No model, task or memory bears the name. `kind` is the glossary word."""
+
+    code = "not_found"
+
+    def __init__(self, kind: str, name: str, *, param: str | None = None) -> None:
+        super().__init__(f"{kind} not found: {name}", param=param)
+        self.kind = kind
+        self.name = name
+
+
+class PayloadTooLarge(RequestError):
+    """The request body is over the limit."""
+
+    code = "payload_too_large"
+
+
+class ServiceError(ArrieroError):
+    """Ours."""
+
+    code = "server_error"
+
+
+class Overloaded(ServiceError):
+    """A bounded queue is full. `retry_after_s` is a hint."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(ServiceError):
+    """The model is loading, restarting or gone."""
+
+    code = "unavailable"
+
+
+class NotSupported(ServiceError):
+    """This model or build cannot do what was asked."""
+
+    code = "not_supported"
+
+
+class EngineError(ServiceError):
+    """The engine failed in the middle of the work; what was streamed is not complete."""
+
+    code = "engine_error"
