@@ -1,0 +1,372 @@
+"""The loop of an engine process: take commands, schedule, evaluate, sample, report.
+
+Owns the model, its KV cache and every sequence; one thread runs it. `handle` takes a command at
+once, `step` does one bounded piece of work: never more than one decode call.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from arriero.core import Delta, GenerateRequest, ModelInfo, Span, Token
+from arriero.engine import wire
+from arriero.engine.dry import Breakers, breaker_sequences
+from arriero.engine.embedding import EmbeddingQueue
+from arriero.engine.generation import Generation
+from arriero.engine.llama import MAX_SLOTS, Context, Llama, build_name
+from arriero.engine.scheduler import MAX_PROMPT_OUTPUTS, Limits, Plan, Row, Scheduler, Share
+from arriero.engine.sequence import Sequence, State
+from arriero.errors import (
+    ArrieroError,
+    ContextOverflow,
+    EngineError,
+    InvalidRequest,
+    NotSupported,
+    RequestError,
+)
+
+logger = logging.getLogger(__name__)
+
+TARGET_STEP_S = 0.3
+"""How long a step may take while streams run: prompts are cut so that a token is never much later."""
+
+MIN_PREFILL = 32
+
+
+class Engine:
+    """One model at work. `emit` takes each report; it must not block for long."""
+
+    def __init__(self, llama: Llama, config: wire.EngineConfig, emit: Callable[[wire.Report], None]) -> None:
+        self._llama = llama
+        self._vocab = llama.vocab
+        self._config = config
+        self._emit = emit
+        self._embeddings = EmbeddingQueue(llama, config)
+        self._breakers = functools.lru_cache(maxsize=64)(self._find_breakers)
+        self._generations: dict[int, Generation] = {}
+        self._end_tokens: np.ndarray | None = None
+        self._token_s = 0.0
+        self._steps = 0
+        self._decode_s = self._loop_s = 0.0
+        self._prompt_tokens = self._cached_tokens = self._completion_tokens = 0
+        self._context = self._make_context() if self._generates else None
+        self._scheduler = Scheduler(self._limits())
+
+    @property
+    def info(self) -> ModelInfo:
+        llama, vocab = self._llama, self._vocab
+        return ModelInfo(
+            architecture=llama.architecture,
+            description=llama.description,
+            context_size=self._config.context_size,
+            train_context_size=llama.train_context_size,
+            embedding_size=llama.embedding_size,
+            num_tokens=vocab.size,
+            num_parameters=llama.num_parameters,
+            size_bytes=llama.size_bytes,
+            generates=self._generates,
+            chat_template=self._config.chat_template or llama.chat_template,
+            bos=self._name(vocab.bos),
+            eos=self._name(vocab.eos),
+            add_bos=vocab.add_bos,
+            special_tokens=tuple(dict.fromkeys(vocab.controls.values())),
+            pooling=self._embeddings.pooling,
+            library=f"llama.cpp {build_name()}",
+        )
+
+    @property
+    def is_idle(self) -> bool:
+        scheduler = self._scheduler
+        return not (scheduler.running or scheduler.waiting or self._embeddings.is_waiting)
+
+    def handle(self, command: wire.Command) -> None:
+        """Take a command. A request that cannot be done is answered with Refused at once."""
+        id = getattr(command, "id", 0)
+        try:
+            self._handle(command)
+        except ArrieroError as exc:
+            self._refuse(id, exc)
+        except Exception:
+            logger.exception("request %d failed", id)
+            self._refuse(id, EngineError("the engine failed on this request; its log says why"))
+
+    def step(self) -> None:
+        """Do one piece of work: a batch of embeddings, or one decode call with its sampling."""
+        started = time.perf_counter()
+        if self._embeddings.is_waiting:
+            for report in self._embeddings.step():
+                self._emit(report)
+        plan = self._scheduler.plan(self._prefill_budget())
+        self._carry_out(plan)
+        if not plan.rows:
+            return
+        self._decode(plan)
+        deltas = self._sample(plan)
+        self._steps += 1
+        self._loop_s += time.perf_counter() - started
+        self._emit(wire.Step(tuple(deltas), self._stats()))
+
+    # -- commands
+
+    def _handle(self, command: wire.Command) -> None:
+        match command:
+            case wire.Generate(id, request):
+                self._start(id, request)
+            case wire.Abort(id):
+                self._abort(id)
+            case wire.Embed(id, inputs, normalize):
+                self._embeddings.add(id, inputs, normalize)
+            case wire.Tokenize(id, prompt, add_bos):
+                self._tokenize(id, prompt, add_bos)
+            case wire.Detokenize(id, tokens):
+                self._detokenize(id, tokens)
+            case wire.Load():
+                raise EngineError("the model is loaded already")
+
+    def _start(self, id: int, request: GenerateRequest) -> None:
+        if self._context is None:
+            raise NotSupported(f"model {self._config.name} only embeds; it cannot generate text")
+        self._check(request)
+        tokens, shared = self._prompt(request.prompt, request.add_bos)
+        size, most = len(tokens), self._config.context_size
+        if not size:
+            raise InvalidRequest("the prompt is empty", param="prompt")
+        if size >= most and not (size == most and request.max_tokens == 0):
+            raise ContextOverflow(
+                f"the prompt does not fit the context window: {size} tokens, and the context of model"
+                f" {self._config.name} is {most} tokens",
+                param="prompt",
+            )
+        room = most - size
+        completion = room if request.max_tokens is None else min(request.max_tokens, room)
+        sequence = Sequence(
+            id,
+            tokens,
+            reserve=size + completion,
+            tenant=request.tenant,
+            shared=shared,
+            all_outputs=request.prompt_logprobs,
+        )
+        self._generations[id] = Generation(sequence, request, self._vocab, self._breakers, context_size=most)
+        self._scheduler.add(sequence)
+
+    def _check(self, request: GenerateRequest) -> None:
+        for token, _ in request.sampling.logit_bias:
+            if not 0 <= token < self._vocab.size:
+                raise InvalidRequest(f"no token {token} in the vocabulary", param="logit_bias")
+
+    def _prompt(self, spans: tuple[Span, ...], add_bos: bool) -> tuple[list[int], int]:
+        """Return the tokens of a prompt and how many leading ones are shared."""
+        self._check_length(spans)
+        tokens: list[int] = []
+        shared: int | None = None
+        for span in spans:
+            if not span.shared and shared is None and (span.text or span.tokens):
+                shared = len(tokens)
+            tokens += self._span_tokens(span)
+        shared = len(tokens) if shared is None else shared
+        if (
+            add_bos
+            and self._vocab.add_bos
+            and self._vocab.bos is not None
+            and tokens[:1] != [self._vocab.bos]
+        ):
+            tokens.insert(0, self._vocab.bos)
+            shared += 1 if shared else 0
+        return tokens, shared
+
+    def _check_length(self, spans: tuple[Span, ...]) -> None:
+        """Refuse what cannot fit before the work of tokenizing it: no token is longer than 1 KiB."""
+        size = sum(len(span.text) for span in spans)
+        if size > 1024 * self._config.context_size:
+            raise ContextOverflow(
+                f"the prompt does not fit the context window: {size} characters, and the context of model"
+                f" {self._config.name} is {self._config.context_size} tokens",
+                param="prompt",
+            )
+
+    def _span_tokens(self, span: Span) -> list[int]:
+        if not span.tokens:
+            return self._vocab.tokenize(span.text, special=span.special) if span.text else []
+        for token in span.tokens:
+            if not 0 <= token < self._vocab.size:
+                raise InvalidRequest(f"no token {token} in the vocabulary", param="prompt")
+        return list(span.tokens)
+
+    def _abort(self, id: int) -> None:
+        self._embeddings.abort(id)
+        generation = self._generations.pop(id, None)
+        if generation:
+            self._scheduler.finish(generation.sequence)
+
+    def _tokenize(self, id: int, prompt: tuple[Span, ...], add_bos: bool) -> None:
+        tokens, _ = self._prompt(prompt, add_bos)
+        pieces = tuple(Token(self._vocab.piece(t).decode("utf-8", "replace"), t) for t in tokens)
+        self._emit(wire.Tokens(id, pieces))
+
+    def _detokenize(self, id: int, tokens: tuple[int, ...]) -> None:
+        names = b"".join(self._vocab.name(token) for token in self._span_tokens(Span(tokens=tokens)))
+        self._emit(wire.Text(id, names.decode("utf-8", "replace")))
+
+    def _refuse(self, id: int, error: ArrieroError) -> None:
+        param = error.param if isinstance(error, RequestError) else None
+        self._emit(wire.Refused(id, error.code, error.message, param))
+
+    # -- one step
+
+    def _carry_out(self, plan: Plan) -> None:
+        if self._context is None:
+            return
+        for operation in plan.operations:
+            if isinstance(operation, Share):
+                self._context.share(operation.source, operation.target, operation.count)
+            else:
+                self._context.drop(operation.slot)
+
+    def _decode(self, plan: Plan) -> None:
+        assert self._context is not None
+        count = self._fill(plan.rows)
+        started = time.perf_counter()
+        has_room = self._context.decode(count)
+        if not has_room and self._scheduler.forget_idle():
+            self._carry_out(self._scheduler.take_operations())
+            has_room = self._context.decode(count)
+        if not has_room:
+            raise EngineError(f"the KV cache of model {self._config.name} has no room for {count} tokens")
+        seconds = time.perf_counter() - started
+        self._decode_s += seconds
+        self._note_speed(plan, count, seconds)
+        self._scheduler.evaluated(plan)
+
+    def _fill(self, rows: list[Row]) -> int:
+        assert self._context is not None
+        context, n = self._context, 0
+        for row in rows:
+            sequence, end = row.sequence, n + row.count
+            first = sequence.evaluated
+            context.tokens[n:end] = sequence.tokens[first : first + row.count]
+            context.positions[n:end] = range(first, first + row.count)
+            context.slots[n:end] = sequence.slot
+            context.outputs[n:end] = sequence.all_outputs
+            if row.count == sequence.pending:
+                context.outputs[end - 1] = 1
+            n = end
+        return n
+
+    def _sample(self, plan: Plan) -> list[tuple[int, Delta]]:
+        assert self._context is not None
+        deltas: list[tuple[int, Delta]] = []
+        end = 0
+        for row in plan.rows:
+            sequence = row.sequence
+            end += row.count
+            generation = self._generations[sequence.id]
+            if sequence.all_outputs:
+                self._read_prompt(generation, row, end)
+            if sequence.pending:
+                continue
+            try:
+                delta = generation.on_logits(self._context.logits(end - 1), self._forbidden(generation))
+            except EngineError as exc:
+                self._refuse(sequence.id, exc)
+                self._abort(sequence.id)
+                continue
+            if delta:
+                deltas.append((sequence.id, delta))
+                self._completion_tokens += delta.tokens
+            if generation.finished:
+                self._retire(generation)
+        return deltas
+
+    def _read_prompt(self, generation: Generation, row: Row, end: int) -> None:
+        assert self._context is not None
+        first = row.sequence.evaluated - row.count
+        if first >= row.sequence.prompt_size:
+            return
+        for i in range(row.count):
+            generation.on_prompt_logits(self._context.logits(end - row.count + i), first + i)
+
+    def _retire(self, generation: Generation) -> None:
+        sequence = generation.sequence
+        self._scheduler.finish(sequence)
+        del self._generations[sequence.id]
+        self._prompt_tokens += sequence.prompt_size
+        self._cached_tokens += sequence.cached
+
+    def _forbidden(self, generation: Generation) -> np.ndarray | None:
+        if not generation.wants_end_tokens_forbidden:
+            return None
+        if self._end_tokens is None:
+            ends = self._vocab.ends_generation
+            self._end_tokens = np.array([t for t in range(self._vocab.size) if ends(t)], np.int64)
+        return self._end_tokens
+
+    def _find_breakers(self, breakers: tuple[str, ...]) -> Breakers:
+        vocab = self._vocab
+        pieces = [vocab.piece(token).decode("utf-8", "replace") for token in range(vocab.size)]
+        return breaker_sequences(breakers, pieces, lambda text: vocab.tokenize(text, special=False))
+
+    # -- sizes
+
+    def _prefill_budget(self) -> int:
+        """Prompt tokens that the next batch may hold; few while streams run, by measured speed."""
+        if not self._token_s or not any(s.state is State.DECODE for s in self._scheduler.running):
+            return self._config.batch_size
+        return max(MIN_PREFILL, int(TARGET_STEP_S / self._token_s))
+
+    def _note_speed(self, plan: Plan, count: int, seconds: float) -> None:
+        if count >= MIN_PREFILL and len(plan.rows) < count // 2:
+            per_token = seconds / count
+            self._token_s = 0.7 * self._token_s + 0.3 * per_token if self._token_s else per_token
+
+    @property
+    def _generates(self) -> bool:
+        return self._llama.is_causal
+
+    def _make_context(self) -> Context:
+        config = self._config
+        context = Context(
+            self._llama,
+            cells=config.cells,
+            batch_size=max(config.batch_size, config.max_sequences),
+            max_sequences=config.max_sequences,
+            max_outputs=config.max_sequences + MAX_PROMPT_OUTPUTS,
+            threads=config.threads,
+        )
+        context.apply_adapters(self._embeddings.adapters)
+        return context
+
+    def _limits(self) -> Limits:
+        config = self._config
+        return Limits(
+            cells=config.cells,
+            batch_size=max(config.batch_size, config.max_sequences),
+            max_sequences=config.max_sequences,
+            idle_slots=min(MAX_SLOTS - config.max_sequences, 4 * config.max_sequences + 16),
+            idle_cells=config.cells // 2,
+            share_prefixes=self._llama.keeps_every_position,
+        )
+
+    def _stats(self) -> wire.EngineStats:
+        scheduler = self._scheduler
+        return wire.EngineStats(
+            steps=self._steps,
+            decode_s=self._decode_s,
+            loop_s=self._loop_s,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            completion_tokens=self._completion_tokens,
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            used_cells=scheduler.cells.used,
+            cells=scheduler.limits.cells,
+            idle_prefixes=len(scheduler.idle),
+        )
+
+    def _name(self, token: int | None) -> str:
+        return "" if token is None else self._vocab.name(token).decode("utf-8", "replace")

@@ -1,0 +1,145 @@
+"""The async face of a local model: `core.Model` and `core.Embedder` over an engine process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from arriero import errors
+from arriero.core import Delta, Embeddings, GenerateRequest, ModelInfo, Span, Token
+from arriero.engine import wire
+from arriero.engine.supervisor import Supervisor
+from arriero.engine.template import ChatTemplate
+from arriero.errors import ArrieroError, EngineError
+
+_REFUSALS: dict[str, type[ArrieroError]] = {
+    cls.code: cls
+    for cls in (errors.InvalidRequest, errors.ContextOverflow, errors.NotSupported, errors.EngineError)
+}
+
+
+class LocalModel:
+    """One local model. All state is in its supervisor."""
+
+    def __init__(self, name: str, supervisor: Supervisor) -> None:
+        self._name = name
+        self._supervisor = supervisor
+        self._template: ChatTemplate | None = None
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._supervisor.info
+
+    @property
+    def stats(self) -> wire.EngineStats:
+        """The engine's counters as of its last step."""
+        return self._supervisor.stats
+
+    @property
+    def is_ready(self) -> bool:
+        return self._supervisor.is_ready
+
+    @property
+    def restarts(self) -> int:
+        """How often the engine process had to be started again."""
+        return self._supervisor.restarts
+
+    @property
+    def pid(self) -> int | None:
+        """The engine process, None while there is none."""
+        return self._supervisor.pid
+
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Delta]:
+        """Stream one completion; see `core.Model.generate`."""
+        answer = _Answer()
+        id = self._supervisor.request(lambda id: wire.Generate(id, request), answer)
+        is_complete = False
+        try:
+            while not is_complete:
+                delta = await answer.next()
+                assert isinstance(delta, Delta)
+                is_complete = delta.finish_reason is not None
+                if is_complete:
+                    self._supervisor.release(id)
+                yield delta
+        finally:
+            if not is_complete:
+                self._supervisor.abort(id)
+
+    async def tokenize(self, prompt: Sequence[Span], *, add_bos: bool) -> list[Token]:
+        """Return the tokens of a prompt; see `core.Model.tokenize`."""
+        report = await self._ask(lambda id: wire.Tokenize(id, tuple(prompt), add_bos))
+        assert isinstance(report, wire.Tokens)
+        return list(report.tokens)
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens; see `core.Model.detokenize`."""
+        report = await self._ask(lambda id: wire.Detokenize(id, tuple(tokens)))
+        assert isinstance(report, wire.Text)
+        return report.text
+
+    async def embed(
+        self, inputs: Sequence[str | Sequence[int]], *, normalize: bool | None = None
+    ) -> Embeddings:
+        """Embed texts or token lists; see `core.Embedder.embed`."""
+        plain = tuple(x if isinstance(x, str) else tuple(x) for x in inputs)
+        report = await self._ask(lambda id: wire.Embed(id, plain, normalize))
+        assert isinstance(report, wire.Vectors)
+        return Embeddings(report.vectors, report.prompt_tokens)
+
+    async def render_chat(
+        self, messages: Sequence[Any], *, add_generation_prompt: bool = True
+    ) -> tuple[Span, ...]:
+        """Return the prompt for chat messages, by the model's own template."""
+        if self._template is None:
+            info = self.info
+            self._template = ChatTemplate(info.chat_template, info.bos, info.eos, info.special_tokens)
+        return self._template.render(messages, add_generation_prompt=add_generation_prompt)
+
+    async def _ask(self, make: Callable[[int], wire.Command]) -> wire.Report | Delta:
+        """Send a command with a single answer and wait for it; nobody waiting stops the work."""
+        answer = _Answer()
+        id = self._supervisor.request(make, answer)
+        try:
+            report = await answer.next()
+        except BaseException:
+            self._supervisor.abort(id)
+            raise
+        self._supervisor.release(id)
+        return report
+
+
+class _Answer:
+    """What came for one request. A request has at most as many reports as its context has tokens."""
+
+    def __init__(self) -> None:
+        self._reports: asyncio.Queue[wire.Report | Delta | ArrieroError] = asyncio.Queue()
+
+    def put(self, report: wire.Report | Delta) -> None:
+        self._reports.put_nowait(report)
+
+    def fail(self, error: ArrieroError) -> None:
+        self._reports.put_nowait(error)
+
+    async def next(self) -> wire.Report | Delta:
+        """Return the next report; raise what the engine refused the request with."""
+        report = await self._reports.get()
+        match report:
+            case wire.Refused(_, code, message, param):
+                raise _refusal(code, message, param)
+            case ArrieroError():
+                raise report
+            case _:
+                return report
+
+
+def _refusal(code: str, message: str, param: str | None) -> ArrieroError:
+    kind = _REFUSALS.get(code, EngineError)
+    if issubclass(kind, errors.RequestError):
+        return kind(message, param=param)
+    return kind(message)

@@ -1,0 +1,306 @@
+"""Who is evaluated next: waiting and running sequences and a token budget in, one batch out.
+
+Pure: no clock, no llama.cpp. The engine calls `plan`, carries the plan out, then calls `evaluated`.
+
+Rules, in this order:
+1. Every running sequence that decodes gets its token in every batch.
+2. Prompts fill what the budget leaves: the oldest may take half of it, then the shortest go first,
+   so that a long prompt neither starves nor holds up short ones.
+3. A sequence is admitted when the cells that it may ever need (prompt and completion) are free
+   beside those promised to the running ones. Nothing that runs is ever evicted. Idle prefixes are
+   given up for it, least recently used first.
+4. Admission is first come, first served; but a sequence whose prefix is just being evaluated by
+   another waits for that one, and lets others pass.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from dataclasses import dataclass, field
+
+from arriero.engine.prefix import Cells, Match, Resident, Source, best_match, common_prefix, least_recent
+from arriero.engine.sequence import Sequence, State
+
+MIN_SHARED = 16
+"""Prefixes shorter than this are not worth a slot or a wait (tokens)."""
+
+MAX_PROMPT_OUTPUTS = 32
+"""Prompt tokens of which logits may be wanted in one batch: each costs a row of the whole vocabulary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the context holds. All but `max_sequences` and `slots` in tokens.
+
+    idle_slots: slots beside those of running sequences, for idle prefixes. Running sequences have the
+        slots 0 to max_sequences - 1: llama.cpp evaluates only these, and its work per batch grows with
+        the square of their number.
+    idle_cells: the most that idle prefixes may occupy: attention walks over every used cell.
+    """
+
+    cells: int
+    batch_size: int
+    max_sequences: int
+    idle_slots: int
+    idle_cells: int
+    share_prefixes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Let `target` share the first `count` tokens of `source`."""
+
+    source: int
+    target: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Forget a slot."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Evaluate the next `count` tokens of a sequence; logits are wanted of its last one."""
+
+    sequence: Sequence
+    count: int
+
+
+@dataclass(slots=True)
+class Plan:
+    """One step: slot operations in order, then one batch."""
+
+    operations: list[Share | Drop] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(row.count for row in self.rows)
+
+
+class Scheduler:
+    """Owns all sequences of one context. Its caller owns it; it is not safe for several threads."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.idle: dict[int, Resident] = {}
+        self.cells = Cells()
+        self._running_slots = list(range(limits.max_sequences - 1, -1, -1))
+        first = limits.max_sequences
+        self._idle_slots = list(range(first + limits.idle_slots - 1, first - 1, -1))
+        self._operations: list[Share | Drop] = []
+        self._step = 0
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence. Its `reserve` must not exceed the cells there are."""
+        assert sequence.reserve <= self.limits.cells
+        self.waiting.append(sequence)
+
+    def plan(self, prefill_budget: int) -> Plan:
+        """Return the next step, empty if nothing is to do. `prefill_budget` bounds its prompt tokens."""
+        self._step += 1
+        self._admit()
+        plan = self.take_operations()
+        decoding = [s for s in self.running if s.state is State.DECODE]
+        plan.rows += [Row(sequence, sequence.pending) for sequence in decoding]
+        room = min(prefill_budget, self.limits.batch_size - plan.num_tokens)
+        plan.rows += _prefill_rows([s for s in self.running if s.state is State.PREFILL], room)
+        return plan
+
+    def take_operations(self) -> Plan:
+        """Return the slot operations that are due now, as a plan without a batch."""
+        plan = Plan(self._operations, [])
+        self._operations = []
+        return plan
+
+    def evaluated(self, plan: Plan) -> None:
+        """Take note that a plan's batch was evaluated."""
+        for row in plan.rows:
+            sequence = row.sequence
+            self.cells.extend(sequence.slot, row.count)
+            sequence.evaluated += row.count
+            if sequence.state is State.PREFILL:
+                self._keep_shared(sequence)
+                if not sequence.pending:
+                    sequence.state = State.DECODE
+
+    def finish(self, sequence: Sequence, *, keep: bool = True) -> None:
+        """End a sequence in any state. What it evaluated stays as an idle prefix if `keep`."""
+        if sequence.state is State.WAITING:
+            self.waiting.remove(sequence)
+        elif sequence.state is not State.FINISHED:
+            self.running.remove(sequence)
+            self._retire(sequence, keep and not sequence.all_outputs)
+        sequence.state = State.FINISHED
+
+    def forget_idle(self) -> bool:
+        """Give up all idle prefixes; tell whether there were any."""
+        slots = list(self.idle)
+        for slot in slots:
+            self._drop_idle(slot)
+        return bool(slots)
+
+    # -- admission
+
+    def _admit(self) -> None:
+        passed: list[Sequence] = []
+        while self.waiting and len(self.running) < self.limits.max_sequences:
+            sequence = self.waiting.popleft()
+            match = self._match(sequence)
+            if match.later > match.size and match.later >= MIN_SHARED:
+                passed.append(sequence)
+            elif not self._try_admit(sequence, match):
+                passed.append(sequence)
+                break
+        self.waiting.extendleft(reversed(passed))
+
+    def _match(self, sequence: Sequence) -> Match:
+        if sequence.all_outputs or not self.limits.share_prefixes:
+            return Match(-1, 0, -1, 0)
+        sources = [
+            Source(r.slot, r.tokens, len(r.tokens), r.tenant, r.shared) for r in self.idle.values()
+        ] + [
+            Source(s.slot, s.tokens, s.evaluated, s.tenant, s.shared)
+            for s in self.running
+            if not s.all_outputs
+        ]
+        match = best_match(sequence.tokens, sequence.tenant, sequence.shared, sources)
+        return match if match.size >= MIN_SHARED else match._replace(size=0)
+
+    def _try_admit(self, sequence: Sequence, match: Match) -> bool:
+        room = self.limits.cells - sum(running.growth for running in self.running) - sequence.reserve
+        source = self.idle.get(match.slot) if match.size else None
+        if not self._make_room(room + match.size, sparing=source):
+            if source is None or not self._make_room(room, sparing=None):
+                return False
+            match, source = Match(-1, 0, -1, 0), None
+        slot = self._running_slots.pop()
+        if match.size:
+            self._touch(sequence, source)
+            self._share(match.slot, slot, match.size)
+        sequence.slot = slot
+        sequence.evaluated = sequence.cached = match.size
+        sequence.state = State.PREFILL
+        self.running.append(sequence)
+        return True
+
+    def _make_room(self, most: int, *, sparing: Resident | None) -> bool:
+        """Bring the used cells down to `most` by giving up idle prefixes; drop none if that cannot do."""
+        if self.cells.used <= most:
+            return True
+        candidates = [r for r in least_recent(self.idle.values()) if r is not sparing]
+        kept = self.cells.copy()
+        victims = []
+        for resident in candidates:
+            kept.drop(resident.slot)
+            victims.append(resident.slot)
+            if kept.used <= most:
+                break
+        if kept.used > most:
+            return False
+        for slot in victims:
+            self._drop_idle(slot)
+        return True
+
+    # -- idle prefixes
+
+    def _keep_shared(self, sequence: Sequence) -> None:
+        """Keep the shared prefix (a prelude) under a slot of its own as soon as it is evaluated."""
+        size = sequence.shared
+        if sequence.all_outputs or not self.limits.share_prefixes:
+            return
+        if not MIN_SHARED <= size <= sequence.evaluated:
+            return
+        prelude = sequence.tokens[:size]
+        known = any(r.shared == len(r.tokens) and r.tokens == prelude for r in self.idle.values())
+        if not known:
+            self._keep(sequence.slot, prelude, tenant="", shared=size)
+
+    def _touch(self, sequence: Sequence, source: Resident | None) -> None:
+        """Mark what a sequence reuses as just used: its source and the prelude within."""
+        if source:
+            source.last_used = self._step
+        for resident in self.idle.values():
+            size = resident.shared
+            is_prelude = size == len(resident.tokens) <= sequence.shared
+            if is_prelude and common_prefix(sequence.tokens, resident.tokens, size) == size:
+                resident.last_used = self._step
+
+    def _retire(self, sequence: Sequence, keep: bool) -> None:
+        """Give back the slot of a sequence; keep what it evaluated as an idle prefix."""
+        tokens = sequence.tokens[: sequence.evaluated]
+        if keep and self.limits.share_prefixes and len(tokens) >= MIN_SHARED:
+            for resident in list(self.idle.values()):
+                if _is_older_turn(resident, tokens, sequence.tenant):
+                    self._drop_idle(resident.slot)
+            self._keep(sequence.slot, tokens, tenant=sequence.tenant, shared=sequence.shared)
+        self._release(sequence.slot)
+        self._running_slots.append(sequence.slot)
+        self._trim_idle()
+
+    def _keep(self, source: int, tokens: array[int], *, tenant: str, shared: int) -> None:
+        if not self._idle_slots and self.idle:
+            self._drop_idle(least_recent(self.idle.values())[0].slot)
+        if self._idle_slots:
+            slot = self._idle_slots.pop()
+            self._share(source, slot, len(tokens))
+            self.idle[slot] = Resident(slot, tokens, tenant=tenant, shared=shared, last_used=self._step)
+
+    def _trim_idle(self) -> None:
+        """Keep idle prefixes within their share of the cells."""
+        for resident in least_recent(self.idle.values()):
+            idle_cells = self.cells.used - sum(s.evaluated - s.cached for s in self.running)
+            if idle_cells <= self.limits.idle_cells:
+                return
+            self._drop_idle(resident.slot)
+
+    def _drop_idle(self, slot: int) -> None:
+        del self.idle[slot]
+        self._release(slot)
+        self._idle_slots.append(slot)
+
+    def _release(self, slot: int) -> None:
+        self.cells.drop(slot)
+        self._operations.append(Drop(slot))
+
+    def _share(self, source: int, target: int, count: int) -> None:
+        self.cells.share(source, target, count)
+        self._operations.append(Share(source, target, count))
+
+
+def _prefill_rows(prompts: list[Sequence], room: int) -> list[Row]:
+    """Give the oldest up to half of the room, then the shortest first; what is left goes to the oldest."""
+    if not prompts or room <= 0:
+        return []
+    chosen = _first_with_all_outputs(prompts)
+    prompts = [s for s in prompts if not s.all_outputs or s is chosen]
+    oldest = prompts[0]
+    counts = {oldest.id: min(oldest.pending, max(1, room // 2))}
+    room -= counts[oldest.id]
+    for sequence in sorted(prompts[1:], key=lambda s: s.pending):
+        counts[sequence.id] = min(sequence.pending, room)
+        room -= counts[sequence.id]
+    counts[oldest.id] += min(oldest.pending - counts[oldest.id], room)
+    if chosen:
+        counts[chosen.id] = min(counts[chosen.id], MAX_PROMPT_OUTPUTS)
+    return [Row(sequence, counts[sequence.id]) for sequence in prompts if counts[sequence.id]]
+
+
+def _first_with_all_outputs(prompts: list[Sequence]) -> Sequence | None:
+    return next((sequence for sequence in prompts if sequence.all_outputs), None)
+
+
+def _is_older_turn(resident: Resident, tokens: array[int], tenant: str) -> bool:
+    """Tell whether all that a resident holds is held by the new tokens of the same tenant too."""
+    size = len(resident.tokens)
+    is_prelude = resident.shared == size
+    if is_prelude or resident.tenant != tenant or size > len(tokens):
+        return False
+    return common_prefix(resident.tokens, tokens, size) == size

@@ -1,0 +1,275 @@
+"""Starts the engine process of one model, talks to it, and starts it again when it dies.
+
+Lives in the event loop of the API process. Each request registers a sink under its id; when the
+process dies every sink gets an EngineError, and new requests get Unavailable until it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Protocol
+
+from arriero.core import Delta, ModelInfo
+from arriero.engine import wire
+from arriero.errors import ArrieroError, ConfigError, EngineError, Unavailable
+
+logger = logging.getLogger(__name__)
+
+FIRST_BACKOFF_S = 0.25
+LONGEST_BACKOFF_S = 30.0
+LOAD_TIMEOUT_S = 600.0
+"""A model that reports no progress for this long is given up."""
+
+# No secrets for the child: only what programs and GPU drivers need to run.
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
+_ENVIRONMENT_PREFIXES = ("CUDA_", "NVIDIA_", "GGML_", "OMP_", "GOMP_", "HIP_", "ROCR_", "VK_")
+
+
+class Sink(Protocol):
+    """Takes the reports of one request. Must not block."""
+
+    def put(self, report: wire.Report | Delta) -> None: ...
+
+    def fail(self, error: ArrieroError) -> None: ...
+
+
+class Supervisor:
+    """Owns the engine process of one model. Use `start`, then `request`, at the end `stop`."""
+
+    def __init__(
+        self, config: wire.EngineConfig, *, on_progress: Callable[[float], None] | None = None
+    ) -> None:
+        self.config = config
+        self.stats = wire.EngineStats()
+        self.restarts = 0
+        self._on_progress = on_progress
+        self._info: ModelInfo | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: _Connection | None = None
+        self._sinks: dict[int, Sink] = {}
+        self._next_id = 0
+        self._watcher: asyncio.Task[None] | None = None
+        self._is_ready = False
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is. Raises Unavailable before the first start has finished."""
+        if self._info is None:
+            raise Unavailable(f"model {self.config.name} is loading")
+        return self._info
+
+    @property
+    def is_ready(self) -> bool:
+        return self._is_ready
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        """Start the process and wait until the model is loaded. Raises ConfigError if it cannot be."""
+        connection = await self._launch()
+        self._watcher = asyncio.create_task(self._watch(connection), name=f"watch {self.config.name}")
+
+    async def stop(self) -> None:
+        """End the process and fail what is still running."""
+        self._is_ready = False
+        if self._watcher:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        await self._end_process()
+        self._fail_all(Unavailable(f"model {self.config.name} is shutting down"))
+
+    def request(self, make: Callable[[int], wire.Command], sink: Sink) -> int:
+        """Send a command that is answered; return its id. Raises Unavailable while the process is away."""
+        if not self._is_ready or self._connection is None:
+            raise Unavailable(f"model {self.config.name} is not ready; its engine is being restarted")
+        self._next_id += 1
+        self._sinks[self._next_id] = sink
+        self._connection.send(make(self._next_id))
+        return self._next_id
+
+    def release(self, id: int) -> None:
+        """Forget a request that was answered in full."""
+        self._sinks.pop(id, None)
+
+    def abort(self, id: int) -> None:
+        """Stop the work on a request that nobody waits for any more."""
+        if self._sinks.pop(id, None) and self._connection:
+            self._connection.send(wire.Abort(id))
+
+    # -- the process
+
+    async def _launch(self) -> _Connection:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            self._process = _spawn(theirs.fileno())
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_unix_connection(lambda: _Connection(self._on_report), sock=ours)
+        self._connection = connection
+        connection.send(wire.Load(self.config))
+        try:
+            self._info = await self._wait_ready(connection)
+        except BaseException:
+            await self._end_process()
+            raise
+        self._is_ready = True
+        return connection
+
+    async def _wait_ready(self, connection: _Connection) -> ModelInfo:
+        while True:
+            try:
+                report = await asyncio.wait_for(connection.loading.get(), LOAD_TIMEOUT_S)
+            except TimeoutError:
+                raise ConfigError(f"model {self.config.name} did not load: no progress") from None
+            match report:
+                case wire.Loading(fraction):
+                    if self._on_progress:
+                        self._on_progress(fraction)
+                case wire.Ready(info):
+                    return info
+                case wire.Failed(message, is_config):
+                    raise ConfigError(message) if is_config else EngineError(message)
+                case _:
+                    words = await self._exit_words()
+                    raise ConfigError(
+                        f"model {self.config.name} did not load: its engine process {words}"
+                        f" while it read {self.config.path}; the file may be broken"
+                    )
+
+    async def _watch(self, connection: _Connection) -> None:
+        """Wait for the end of the process; start it again, with growing pauses."""
+        backoff_s = FIRST_BACKOFF_S
+        while True:
+            await connection.closed.wait()
+            self._is_ready = False
+            words = await self._exit_words()
+            logger.error("engine of model %s %s", self.config.name, words)
+            self._fail_all(
+                EngineError(f"the engine of model {self.config.name} {words}; it is being restarted")
+            )
+            while True:
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
+                try:
+                    connection = await self._launch()
+                except ArrieroError as exc:
+                    logger.error("engine of model %s did not restart: %s", self.config.name, exc)
+                else:
+                    break
+            self.restarts += 1
+            logger.warning("engine of model %s is back", self.config.name)
+            backoff_s = FIRST_BACKOFF_S
+
+    async def _end_process(self) -> None:
+        connection, process = self._connection, self._process
+        self._connection = self._process = None
+        if connection:
+            connection.close()
+        if process:
+            await asyncio.to_thread(_end, process)
+
+    async def _exit_words(self) -> str:
+        process = self._process
+        code = await asyncio.to_thread(process.wait) if process else 0
+        if code < 0:
+            return f"died of {signal.Signals(-code).name}"
+        return f"ended with code {code}"
+
+    # -- reports
+
+    def _on_report(self, report: wire.Report) -> None:
+        match report:
+            case wire.Step(deltas, stats):
+                self.stats = stats
+                for id, delta in deltas:
+                    if sink := self._sinks.get(id):
+                        sink.put(delta)
+            case wire.Refused(id) | wire.Tokens(id) | wire.Text(id) | wire.Vectors(id):
+                if sink := self._sinks.get(id):
+                    sink.put(report)
+            case wire.Failed(message):
+                logger.error("engine of model %s: %s", self.config.name, message)
+            case _:
+                logger.debug("report %r is of no use now", report)
+
+    def _fail_all(self, error: ArrieroError) -> None:
+        sinks, self._sinks = self._sinks, {}
+        for sink in sinks.values():
+            sink.fail(error)
+
+
+class _Connection(asyncio.Protocol):
+    """Frames in and out of one engine process."""
+
+    def __init__(self, on_report: Callable[[wire.Report], None]) -> None:
+        self.loading: asyncio.Queue[wire.Report | None] = asyncio.Queue()
+        self.closed = asyncio.Event()
+        self._on_report = on_report
+        self._frames = wire.Frames()
+        self._transport: asyncio.Transport | None = None
+        self._is_loading = True
+
+    def send(self, command: wire.Command) -> None:
+        if self._transport and not self._transport.is_closing():
+            self._transport.write(wire.encode(command))
+
+    def close(self) -> None:
+        if self._transport:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        for body in self._frames.feed(data):
+            report = wire.report_decoder.decode(body)
+            if self._is_loading:
+                self._is_loading = not isinstance(report, wire.Ready)
+                self.loading.put_nowait(report)
+            else:
+                self._on_report(report)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.loading.put_nowait(None)
+        self.closed.set()
+
+
+def _spawn(descriptor: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "arriero.engine.worker", str(descriptor)],
+        pass_fds=[descriptor],
+        stdin=subprocess.DEVNULL,
+        env=_child_environment(),
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that has lost its socket: wait briefly, then kill."""
+    try:
+        process.wait(timeout=2)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _child_environment() -> dict[str, str]:
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if key in _ENVIRONMENT or key.startswith(_ENVIRONMENT_PREFIXES)
+    }
+    # Spinning compute threads starve whoever shares the cores with them: the API process, above all.
+    kept.setdefault("OMP_WAIT_POLICY", "passive")
+    return kept

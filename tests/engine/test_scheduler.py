@@ -1,0 +1,243 @@
+"""The scheduler as a state machine: no engine, no clock."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from arriero.engine.scheduler import Drop, Limits, Plan, Scheduler, Share
+from arriero.engine.sequence import Sequence, State
+
+
+def make(*, cells: int = 1000, batch_size: int = 100, max_sequences: int = 4, **kwargs: int) -> Scheduler:
+    limits = {"idle_slots": 8, "idle_cells": cells, **kwargs}
+    return Scheduler(Limits(cells=cells, batch_size=batch_size, max_sequences=max_sequences, **limits))  # type: ignore[arg-type]
+
+
+def sequence(id: int, prompt: range | list[int], completion: int = 10, **kwargs: object) -> Sequence:
+    return Sequence(id, list(prompt), reserve=len(prompt) + completion, **kwargs)  # type: ignore[arg-type]
+
+
+def step(scheduler: Scheduler, budget: int = 1000) -> Plan:
+    """Plan, take it as evaluated, and sample one token for each sequence that has none left."""
+    plan = scheduler.plan(budget)
+    scheduler.evaluated(plan)
+    for row in plan.rows:
+        if not row.sequence.pending:
+            row.sequence.tokens.append(7)
+    return plan
+
+
+def counts(plan: Plan) -> dict[int, int]:
+    return {row.sequence.id: row.count for row in plan.rows}
+
+
+def test_a_prompt_is_fed_in_chunks_then_decoded() -> None:
+    """A prompt longer than the batch takes several steps; then one token a step."""
+    scheduler = make()
+    s = sequence(1, range(150))
+    scheduler.add(s)
+
+    assert [counts(step(scheduler)) for _ in range(4)] == [{1: 100}, {1: 50}, {1: 1}, {1: 1}]
+    assert s.state is State.DECODE
+
+
+def test_running_streams_are_in_every_batch_beside_a_long_prompt() -> None:
+    """A long prompt never keeps a running stream from its token."""
+    scheduler = make()
+    scheduler.add(sequence(1, range(10)))
+    step(scheduler)
+    scheduler.add(sequence(2, range(1000, 1500)))
+
+    assert [counts(step(scheduler, budget=40)) for _ in range(3)] == [{1: 1, 2: 40}] * 3
+
+
+def test_a_short_prompt_passes_a_long_one_that_still_goes_on() -> None:
+    """The oldest prompt keeps half of the budget; the shortest of the others is served from the rest."""
+    scheduler = make()
+    scheduler.add(sequence(1, range(500)))
+    step(scheduler)
+    scheduler.add(sequence(2, range(1000, 1020)))
+
+    assert counts(step(scheduler)) == {1: 80, 2: 20}
+
+
+def test_nothing_is_admitted_beyond_the_cells_that_may_be_needed() -> None:
+    """A sequence waits while prompt and completion of the running ones may take all cells."""
+    scheduler = make(cells=100)
+    scheduler.add(sequence(1, range(40), completion=30))
+    scheduler.add(sequence(2, range(100, 120), completion=20))
+    step(scheduler)
+
+    assert [s.id for s in scheduler.running] == [1]
+    scheduler.finish(scheduler.running[0])
+    step(scheduler)
+    assert [s.id for s in scheduler.running] == [2]
+
+
+def test_admission_is_first_come_first_served() -> None:
+    """A small request does not pass a big one that waits for room."""
+    scheduler = make(cells=100)
+    for id, size in ((1, 60), (2, 50), (3, 5)):
+        scheduler.add(sequence(id, range(100 * id, 100 * id + size), completion=0))
+    step(scheduler)
+
+    assert [s.id for s in scheduler.running] == [1]
+
+
+def test_idle_prefixes_are_given_up_oldest_first() -> None:
+    """Room for a newcomer comes from the prefix that was not used for the longest time."""
+    scheduler = make(cells=100)
+    for id in (1, 2):
+        scheduler.add(sequence(id, range(100 * id, 100 * id + 40), completion=0))
+        step(scheduler)
+        scheduler.finish(scheduler.running[0])
+    scheduler.add(sequence(3, range(300, 330), completion=5))
+    plan = step(scheduler)
+
+    assert any(isinstance(operation, Drop) for operation in plan.operations)
+    assert [resident.tokens[0] for resident in scheduler.idle.values()] == [200]
+
+
+def test_a_chat_turn_reuses_what_the_last_turn_left() -> None:
+    """The next turn shares all evaluated tokens of the last one and evaluates only the rest."""
+    scheduler = make()
+    first = sequence(1, range(50))
+    scheduler.add(first)
+    for _ in range(4):
+        step(scheduler)
+    scheduler.finish(first)
+    turn = sequence(2, [*first.tokens, *range(900, 910)])
+    scheduler.add(turn)
+    plan = step(scheduler)
+
+    kept, reused = (operation for operation in plan.operations if isinstance(operation, Share))
+    assert (kept.source, reused.target, reused.count) == (first.slot, turn.slot, 53)
+    assert kept.target == reused.source >= 4
+    assert counts(plan) == {2: 11}
+    assert turn.cached == 53
+
+
+def test_sequences_wait_for_the_prelude_that_another_evaluates() -> None:
+    """Of several sessions over one new prelude, one evaluates it and all others share it."""
+    scheduler = make(batch_size=64)
+    prelude = list(range(200))
+    for id in range(1, 5):
+        scheduler.add(sequence(id, [*prelude, 1000 + id, 2000 + id], tenant=f"t{id}", shared=200))
+    fed = 0
+    while any(s.state is not State.DECODE for s in scheduler.running) or scheduler.waiting:
+        fed += sum(
+            row.count for row in step(scheduler).rows if row.sequence.state is State.PREFILL or row.count > 1
+        )
+
+    assert [s.cached for s in scheduler.running] == [0, 200, 200, 200]
+    assert scheduler.cells.used < 200 + 4 * 10
+
+
+def test_others_pass_the_one_that_waits_for_a_prefix() -> None:
+    """Waiting for a prefix does not hold up what comes after."""
+    scheduler = make()
+    scheduler.add(sequence(1, range(300)))
+    step(scheduler)
+    scheduler.add(sequence(2, [*range(300), 5]))
+    scheduler.add(sequence(3, range(1000, 1010)))
+    step(scheduler)
+
+    assert [s.id for s in scheduler.running] == [1, 3]
+
+
+def test_a_prelude_survives_conversations() -> None:
+    """The prelude stays although many later conversations over it were given up."""
+    scheduler = make(cells=300, idle_cells=150)
+    prelude = list(range(60))
+    for id in range(1, 12):
+        s = sequence(id, [*prelude, *range(1000 * id, 1000 * id + 40)], shared=60, tenant=f"t{id}")
+        scheduler.add(s)
+        step(scheduler)
+        step(scheduler)
+        scheduler.finish(s)
+        if id > 1:
+            assert s.cached == 60
+
+
+def test_another_tenant_shares_nothing_private() -> None:
+    """An equal prompt of another tenant is evaluated anew."""
+    scheduler = make()
+    for id, tenant in ((1, "a"), (2, "b"), (3, "a")):
+        s = sequence(id, range(80), tenant=tenant)
+        scheduler.add(s)
+        step(scheduler)
+        scheduler.finish(s)
+        assert s.cached == (79 if id == 3 else 0)
+
+
+def test_a_finished_sequence_frees_its_place_at_once() -> None:
+    """Cancelling in any state leaves no slot and no promise behind."""
+    scheduler = make(max_sequences=2)
+    all_of_them = [sequence(id, range(100 * id, 100 * id + 30)) for id in range(1, 5)]
+    for s in all_of_them:
+        scheduler.add(s)
+    step(scheduler, budget=20)
+    for s in all_of_them:
+        scheduler.finish(s, keep=False)
+
+    assert (scheduler.running, list(scheduler.waiting), scheduler.cells.used) == ([], [], 0)
+
+
+def test_a_spared_source_never_blocks_its_own_reader() -> None:
+    """If a prefix and its reader do not fit side by side, the reader is admitted without it."""
+    scheduler = make(cells=100)
+    first = sequence(1, range(90), completion=0)
+    scheduler.add(first)
+    step(scheduler)
+    scheduler.finish(first)
+    scheduler.add(sequence(2, [*range(20), *range(500, 560)], completion=20))
+    step(scheduler)
+
+    assert [s.id for s in scheduler.running] == [2]
+
+
+def test_prompt_logits_are_asked_for_in_small_steps() -> None:
+    """A prompt whose every token needs logits is fed at most 32 tokens a step and shares nothing."""
+    scheduler = make()
+    scheduler.add(sequence(1, range(80), all_outputs=True))
+    scheduler.add(sequence(2, range(500, 540), all_outputs=True))
+
+    assert [counts(step(scheduler)) for _ in range(3)] == [{1: 32}, {1: 32}, {1: 16}]
+    assert counts(step(scheduler)) == {1: 1, 2: 32}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_traffic_keeps_the_books(seed: int) -> None:
+    """Under random arrivals, ends and cancels: cells stay in bounds, slots are unique, all is served."""
+    rng = random.Random(seed)
+    scheduler = make(cells=400, batch_size=32, max_sequences=3, idle_slots=5, idle_cells=200)
+    unserved = [
+        sequence(
+            id,
+            [*range(rng.choice((0, 20, 50))), *(rng.randrange(1000) for _ in range(rng.randrange(1, 100)))],
+            completion=rng.randrange(0, 60),
+            tenant=rng.choice("ab"),
+            shared=rng.choice((0, 20)),
+        )
+        for id in range(1, 60)
+    ]
+    served = 0
+    for _ in range(5000):
+        if unserved and rng.random() < 0.3:
+            scheduler.add(unserved.pop())
+        step(scheduler, budget=rng.choice((8, 32)))
+        for s in list(scheduler.running):
+            is_full = len(s.tokens) >= s.reserve
+            if (s.state is State.DECODE and is_full) or rng.random() < 0.01:
+                scheduler.finish(s)
+                served += 1
+        slots = [s.slot for s in scheduler.running] + list(scheduler.idle)
+        assert len(set(slots)) == len(slots)
+        assert all(s.slot < 3 for s in scheduler.running)
+        assert scheduler.cells.used + sum(s.growth for s in scheduler.running) <= 400
+        if served == 59:
+            break
+
+    assert served == 59
