@@ -1,0 +1,64 @@
+"""What a configuration says that is allowed, but probably not what was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from arriero.config.locate import KeyPath
+from arriero.config.problem import Problem
+from arriero.config.samplers import STANDARD_KEYS
+from arriero.config.schema import Config, ModelConfig, TaskConfig
+
+SLOW_BATCH = 32
+
+
+def warnings(config: Config, document: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the warnings. `document` is what the user wrote, without defaults."""
+    if not config.models:
+        yield Problem((), "no models are configured")
+    yield from _auth(config)
+    for name, model in config.models.items():
+        yield from _model(("models", name), model)
+    for name, task in config.tasks.items():
+        yield from _task(config, ("tasks", name), task, document["tasks"][name])
+    for name, memory in config.memories.items():
+        context = config.models[memory.embedding_model].context_size
+        if memory.chunk_max_tokens > context:
+            message = (
+                f"longer than the embedding model's context of {context} tokens; such chunks are refused"
+            )
+            yield Problem(("memories", name, "chunk_max_tokens"), message)
+
+
+def _auth(config: Config) -> Iterator[Problem]:
+    auth = config.auth
+    if not (auth.public or auth.allowed_keys or auth.jwt_private_key):
+        yield Problem((), "neither keys nor public = true: every request but /status will be refused")
+    if auth.public and not config.server.is_loopback:
+        yield Problem(("auth", "public"), "anyone who reaches the server may use it without a key")
+
+
+def _model(path: KeyPath, model: ModelConfig) -> Iterator[Problem]:
+    if model.gpu_layers is not None and not model.use_gpu:
+        yield Problem((*path, "gpu_layers"), "no effect without use_gpu = true")
+    if model.batch_size < SLOW_BATCH:
+        message = f"prompts are evaluated {model.batch_size} tokens at a time; leave the key out for speed"
+        yield Problem((*path, "batch_size"), message)
+    if model.url is not None and model.sha256 is None:
+        yield Problem((*path, "url"), "the download is not checked; give its sha256")
+
+
+def _task(config: Config, path: KeyPath, task: TaskConfig, written: Mapping[str, Any]) -> Iterator[Problem]:
+    if task.samplers is not None:
+        for key in STANDARD_KEYS:
+            if key in written:
+                yield Problem((*path, key), "no effect beside samplers; write it as a sampler")
+    context = config.models[task.model].context_size
+    if task.max_tokens is not None and task.max_tokens >= context:
+        message = f"never reached: the model's context_size is {context} tokens, prompt included"
+        yield Problem((*path, "max_tokens"), message)
+    if task.biaser is not None and task.stop_sequences:
+        yield Problem((*path, "stop_sequences"), "no effect beside a biaser")
+    if task.biaser is None and task.bias_prompt:
+        yield Problem((*path, "bias_prompt"), "no effect without a biaser")

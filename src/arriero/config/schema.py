@@ -1,0 +1,308 @@
+"""Exactly what a configuration may say: one struct for each table, every key with type, default and meaning.
+
+Values here are decoded and checked; paths are absolute and secrets resolved. Reading and checking
+is `load.py`'s, Poly's flat keys and the aliases are `poly.py`'s.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+from arriero.config.samplers import SamplingKeys, sampling_chain
+from arriero.sampling import AnySampler
+
+LARGEST = 2**31 - 1
+
+Count = Annotated[int, Meta(ge=1, le=LARGEST)]
+CountOrZero = Annotated[int, Meta(ge=0, le=LARGEST)]
+Text = Annotated[str, Meta(min_length=1)]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all tables: immutable, keys by name, unknown keys refused."""
+
+
+class ServerConfig(Table, frozen=True):
+    """[server]: where and how much the HTTP server serves."""
+
+    bind_address: Annotated[
+        str, Meta(description="IP address and port to listen on. Port 0 = any free one.")
+    ] = "127.0.0.1:3000"
+    allowed_origins: Annotated[
+        tuple[Text, ...] | None,
+        Meta(description='Web origins that browsers may call from. Absent or "*" = any; [] = none.'),
+    ] = None
+    max_concurrent: Annotated[Count, Meta(description="Requests served at a time; others wait.")] = 8
+    max_body_bytes: Annotated[Count, Meta(description="Largest request body.")] = 4 * 1024 * 1024
+
+    @property
+    def host(self) -> str:
+        """The address to bind, without brackets."""
+        return socket_address(self.bind_address)[0]
+
+    @property
+    def port(self) -> int:
+        """The port to bind; 0 = any free one."""
+        return socket_address(self.bind_address)[1]
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return ipaddress.ip_address(self.host).is_loopback
+
+
+DEFAULT_CACHE_TOKENS = 16384
+"""Bound on the default size of a KV cache: its memory is taken at the start, used or not."""
+
+
+class JwtKey(Table, frozen=True):
+    """auth.jwt_private_key: the shared secret of HS256 tokens; one of the three."""
+
+    symmetric: Annotated[Text | None, Meta(description="The secret itself.")] = None
+    symmetric_env: Annotated[Text | None, Meta(description="Environment variable that holds the secret.")] = (
+        None
+    )
+    symmetric_file: Annotated[Path | None, Meta(description="File that holds the secret.")] = None
+
+
+class AuthConfig(Table, frozen=True):
+    """[auth]: who may call."""
+
+    public: Annotated[bool, Meta(description="Serve requests that carry no key.")] = False
+    allowed_keys: Annotated[tuple[Text, ...], Meta(description="API keys with full access.")] = ()
+    allowed_keys_env: Annotated[
+        Text | None, Meta(description="Environment variable with more keys, separated by blanks.")
+    ] = None
+    allowed_keys_file: Annotated[Path | None, Meta(description="File with more keys, one a line.")] = None
+    jwt_private_key: Annotated[
+        JwtKey | None, Meta(description="Accept JSON Web Tokens signed with this secret (HS256).")
+    ] = None
+
+
+class LimitsConfig(Table, frozen=True):
+    """[limits]: what one server takes on before it refuses."""
+
+    max_waiting: Annotated[
+        CountOrZero,
+        Meta(description="Requests that wait for one of `max_concurrent` places; more are refused."),
+    ] = 64
+    chat_idle_timeout_s: Annotated[
+        Count, Meta(description="Seconds after which a silent chat socket is closed.")
+    ] = 3600
+
+
+class TelemetryConfig(Table, frozen=True):
+    """[telemetry]: what the server tells about itself."""
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least severe log lines to write.")
+    ] = "info"
+
+
+class ModelConfig(Table, frozen=True):
+    """[models.NAME]: weights and how they run. At least one of model_path, url, package."""
+
+    architecture: Annotated[
+        Text | None,
+        Meta(description="What the file must be, as llama.cpp names it. Absent = whatever it is."),
+    ] = None
+    model_path: Annotated[
+        Path | None, Meta(description="GGUF file. With `url`, where the download is kept. Alias: path.")
+    ] = None
+    url: Annotated[Text | None, Meta(description="http(s) address from which a missing file is fetched.")] = (
+        None
+    )
+    package: Annotated[Text | None, Meta(description="Name in the catalogue of starter models.")] = None
+    sha256: Annotated[Sha256 | None, Meta(description="SHA-256 of the file, in hex; another is refused.")] = (
+        None
+    )
+    lora_adapters: Annotated[tuple[Path, ...], Meta(description="LoRA adapters (GGUF) applied at load.")] = ()
+    threads_per_session: Annotated[Count, Meta(description="CPU threads of the model. Alias: threads.")] = 8
+    context_size: Annotated[Count, Meta(description="Longest session in tokens, prompt and completion.")] = (
+        512
+    )
+    max_sequences: Annotated[
+        Annotated[int, Meta(ge=1, le=256)], Meta(description="Completions generated side by side.")
+    ] = 8
+    kv_cache_tokens: Annotated[
+        Count | None,
+        Meta(
+            description="Tokens kept for all sequences together. Absent = context_size * max_sequences, but"
+            " at most 16384 unless one context is longer."
+        ),
+    ] = None
+    batch_size: Annotated[Count, Meta(description="Most tokens of one decode call.")] = 512
+    use_gpu: Annotated[bool, Meta(description="Put layers on the GPU.")] = False
+    gpu_layers: Annotated[
+        CountOrZero | None, Meta(description="How many layers go to the GPU. Absent = all.")
+    ] = None
+    pooling: Annotated[
+        Literal["mean", "cls", "last", "none"] | None,
+        Meta(description="How token vectors become an embedding. Absent = as the file says."),
+    ] = None
+    normalize: Annotated[
+        bool | None, Meta(description="Scale embeddings to length 1. Absent = for embedding models only.")
+    ] = None
+    chat_template: Annotated[
+        Text | None, Meta(description="Jinja template for chat messages. Absent = the one in the file.")
+    ] = None
+    library: Annotated[
+        Path | None, Meta(description="Another build of the llama.cpp library for this model.")
+    ] = None
+
+    @property
+    def cache_tokens(self) -> int:
+        """Tokens kept for all sequences together."""
+        together = min(self.context_size * self.max_sequences, DEFAULT_CACHE_TOKENS)
+        return self.kv_cache_tokens or max(self.context_size, together)
+
+
+class BiaserConfig(Table, frozen=True):
+    """tasks.NAME.biaser: the form of the answer; one of the two."""
+
+    json_schema: Annotated[dict[str, Any] | None, Meta(description="The schema, written as a table.")] = None
+    json_schema_file: Annotated[Path | None, Meta(description="A JSON file with the schema.")] = None
+
+
+class MemorizationConfig(Table, frozen=True):
+    """tasks.NAME.memorization: what a task reads from and writes to a memory."""
+
+    memory: Annotated[Text, Meta(description="Name of the memory.")]
+    store_prompts: Annotated[bool, Meta(description="Store each prompt after its completion.")] = False
+    retrieve: Annotated[
+        CountOrZero | None, Meta(description="Chunks recalled for each prompt. Absent or 0 = none.")
+    ] = None
+
+
+class TaskConfig(SamplingKeys, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[tasks.NAME]: a model used in a configured way."""
+
+    model: Annotated[Text, Meta(description="Name of the model.")]
+    prelude: Annotated[str | None, Meta(description="Text fed once, at the start of a session.")] = None
+    prefix: Annotated[str | None, Meta(description="Text fed before each input.")] = None
+    postfix: Annotated[str | None, Meta(description="Text fed after each input.")] = None
+    private_tokens: Annotated[
+        tuple[Text, ...], Meta(description="Texts refused in inputs and left out of answers.")
+    ] = ()
+    max_tokens: Annotated[
+        CountOrZero | None, Meta(description="Most tokens of an answer. Absent = until the context is full.")
+    ] = None
+    stop_sequences: Annotated[
+        tuple[Text, ...], Meta(description="Texts that end the answer; not returned.")
+    ] = ()
+    biaser: Annotated[BiaserConfig | None, Meta(description="JSON schema that the answer must match.")] = None
+    bias_prompt: Annotated[
+        str | None,
+        Meta(description="Text fed between a free answer (not returned) and the one that must match."),
+    ] = None
+    memorization: Annotated[MemorizationConfig | None, Meta(description="Recall from a memory.")] = None
+
+    @property
+    def chain(self) -> tuple[AnySampler, ...]:
+        """The samplers, in the order of application."""
+        return sampling_chain(self)
+
+
+class HoraStore(Table, frozen=True):
+    """memories.NAME.store.hora: Poly's word for a local store."""
+
+    path: Annotated[Path | None, Meta(description="File of the store. Absent = in memory only.")] = None
+
+
+class EmbeddedStore(Table, frozen=True):
+    """memories.NAME.store.embedded: a store inside the server."""
+
+    path: Annotated[Path | None, Meta(description="File of the store. Absent = under cache_path.")] = None
+
+
+class QdrantStore(Table, frozen=True):
+    """memories.NAME.store.qdrant: a collection on a Qdrant server."""
+
+    collection: Annotated[Text, Meta(description="Name of the collection.")]
+    url: Annotated[Text, Meta(description="Address of the server.")] = "http://localhost:6333"
+
+
+class StoreConfig(Table, frozen=True):
+    """memories.NAME.store: where chunks are kept; exactly one."""
+
+    embedded: Annotated[EmbeddedStore | None, Meta(description="A store inside the server.")] = None
+    hora: Annotated[HoraStore | None, Meta(description="Poly's word for a local store.")] = None
+    qdrant: Annotated[QdrantStore | None, Meta(description="A collection on a Qdrant server.")] = None
+
+
+class MemoryConfig(Table, frozen=True):
+    """[memories.NAME]: a collection of chunks and how texts become chunks."""
+
+    store: Annotated[StoreConfig, Meta(description="Where chunks are kept.")]
+    embedding_model: Annotated[Text, Meta(description="Name of the model that makes the vectors.")]
+    dimensions: Annotated[
+        Count | None, Meta(description="Length of the vectors; must be the model's. Absent = the model's.")
+    ] = None
+    chunk_separators: Annotated[
+        tuple[Text, ...], Meta(description="Where texts may be cut, coarse to fine.")
+    ] = (" ",)
+    chunk_max_tokens: Annotated[Count, Meta(description="Most tokens of a chunk.")] = 255
+    pre_filter: Annotated[
+        tuple[Text, ...],
+        Meta(description="Regular expressions; each match becomes a blank before chunking."),
+    ] = ("[\\r\\t]", "[\\ \\n._\\|-]{2,}", "^[\\r\\n\\ ._\\|-]+")
+    post_filter: Annotated[tuple[Text, ...], Meta(description="Texts taken out of each chunk.")] = ("\n",)
+
+
+class Config(Table, frozen=True):
+    """A whole configuration."""
+
+    server: Annotated[ServerConfig, Meta(description="The HTTP server.")] = msgspec.field(
+        default_factory=ServerConfig
+    )
+    auth: Annotated[AuthConfig, Meta(description="Who may call.")] = msgspec.field(default_factory=AuthConfig)
+    limits: Annotated[LimitsConfig, Meta(description="What one server takes on.")] = msgspec.field(
+        default_factory=LimitsConfig
+    )
+    telemetry: Annotated[TelemetryConfig, Meta(description="What the server tells.")] = msgspec.field(
+        default_factory=TelemetryConfig
+    )
+    models: Annotated[dict[str, ModelConfig], Meta(description="Models by name.")] = msgspec.field(
+        default_factory=dict
+    )
+    tasks: Annotated[dict[str, TaskConfig], Meta(description="Tasks by name.")] = msgspec.field(
+        default_factory=dict
+    )
+    memories: Annotated[dict[str, MemoryConfig], Meta(description="Memories by name.")] = msgspec.field(
+        default_factory=dict
+    )
+    cache_path: Annotated[
+        Path, Meta(description="Directory for downloads. Absent = the user's cache directory.")
+    ] = msgspec.field(default_factory=lambda: Path(platformdirs.user_cache_dir("arriero")))
+
+    def model_file(self, name: str) -> Path | None:
+        """Return where the model's weights are or will be; None when the catalogue decides (`package`)."""
+        model = self.models[name]
+        if model.model_path is not None or model.url is None:
+            return model.model_path
+        return self.cache_path / "models" / f"{name}.bin"
+
+
+def socket_address(text: str) -> tuple[str, int]:
+    """Return host and port of `IP:port` or `[IPv6]:port`. Raises ValueError saying what is expected."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
+        raise ValueError(
+            f'expected IP:port with a port up to 65535, such as 127.0.0.1:3000, got "{text[:80]}"'
+        )
+    if host.startswith("[") and host.endswith("]"):
+        return str(ipaddress.IPv6Address(host[1:-1])), int(port)
+    try:
+        return str(ipaddress.IPv4Address(host)), int(port)
+    except ValueError:
+        raise ValueError(
+            f'"{host[:80]}" is not an IP address; write 127.0.0.1 for this machine, 0.0.0.0 for all networks,'
+            " and an IPv6 address in brackets"
+        ) from None
