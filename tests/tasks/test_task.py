@@ -1,0 +1,124 @@
+"""A task: bounds, single requests and stats, on a model that shows what it was fed."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from arriero.config.schema import BiaserConfig, MemorizationConfig, TaskConfig
+from arriero.core import Span
+from arriero.errors import EngineError, NotSupported, PrivateTokenFound
+from arriero.tasks.bounds import Asked
+from arriero.tasks.stats import Duration
+from arriero.tasks.task import Task
+from arriero.testing.echo import BOS, EOS, EchoModel
+
+
+def task_on(model: EchoModel, **config: Any) -> Task:
+    return Task("t", TaskConfig(model="echo", **config), model, threads_per_session=2)
+
+
+async def answered(task: Task, prompt: Any, asked: Asked | None = None) -> str:
+    request = await task.request(prompt, tenant="me", asked=asked)
+    async with aclosing(task.generate(request)) as deltas:
+        return "".join([delta.text async for delta in deltas])
+
+
+async def test_a_single_request_feeds_prelude_and_turn() -> None:
+    """Prelude, prefix, input and postfix are fed, special only where the task wrote them."""
+    model = EchoModel("yes")
+
+    text = await answered(task_on(model, prelude="P<eos>", prefix="<eos>", postfix="Z"), "a<eos>")
+
+    assert text == "yes"
+    assert model.fed == [(BOS, *b"P", EOS, EOS, *b"a<eos>Z")]
+    assert model.requests[0].prompt[0] == Span(tokens=(BOS, *b"P", EOS), shared=True)
+
+
+async def test_messages_are_replayed_with_the_models_end_token() -> None:
+    """A chat comes after the prelude, each earlier answer closed by the model's end token."""
+    model = EchoModel("yes", add_bos=False)
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+    ]
+
+    await answered(task_on(model, prelude="P", prefix="(", postfix=")"), messages)
+
+    assert model.fed == [(*b"P(a)b", EOS, *b"(c)")]
+
+
+async def test_the_request_carries_the_tasks_sampling_and_bounds() -> None:
+    """Sampling keys, seed, limits, stop sequences and the tenant are in the request."""
+    model = EchoModel("hello")
+    task = task_on(model, temperature=0, seed=5, max_tokens=3, stop_sequences=("x",))
+
+    text = await answered(task, "a", Asked(max_tokens=100, stop_sequences=("y",)))
+
+    request = model.requests[0]
+    assert text == "hel"
+    assert (request.sampling.chain, request.sampling.seed) == (task.config.chain, 5)
+    assert (request.max_tokens, request.stop_sequences, request.tenant) == (3, ("x", "y"), "me")
+
+
+async def test_a_private_token_is_refused_before_the_model_is_asked() -> None:
+    """Nothing is fed when the input holds a private token."""
+    model = EchoModel()
+
+    with pytest.raises(PrivateTokenFound):
+        await task_on(model, private_tokens=("!",)).request("a!", tenant="")
+
+    assert model.requests == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("biaser", BiaserConfig(json_schema={"type": "boolean"})),
+        ("bias_prompt", "so"),
+        ("memorization", MemorizationConfig(memory="m")),
+    ],
+)
+async def test_what_is_not_supported_is_said(key: str, value: object) -> None:
+    """A task that needs constraints or a memory is refused by key, not run without them."""
+    task = task_on(EchoModel(), **{key: value})
+
+    with pytest.raises(NotSupported, match=rf"tasks\.t\.{key}"):
+        task.start("me")
+    with pytest.raises(NotSupported, match=rf"tasks\.t\.{key}"):
+        await task.request("a", tenant="me")
+
+
+async def test_stats_count_what_was_completed() -> None:
+    """Turns count, the prelude does not; thread times are those of two threads."""
+    task = task_on(EchoModel("yes"), prelude="Prelude", prefix="(", postfix=")")
+
+    before = task.stats
+    await answered(task, "abc")
+    await answered(task, "d")
+
+    after = task.stats
+    assert before is None
+    assert after is not None
+    assert (after.cycles, after.prompt_tokens, after.predict_tokens) == (2, 8, 6)
+    assert (after.prompt_duration, after.predict_duration_threads) == (
+        Duration(0, 500_000_000),
+        Duration(2, 0),
+    )
+
+
+async def test_failed_and_abandoned_completions_are_not_counted() -> None:
+    """Only a completion that reached its last delta is in the stats, and nothing keeps running."""
+    model = EchoModel(EngineError("gone"), "long answer")
+    task = task_on(model)
+
+    with pytest.raises(EngineError):
+        await answered(task, "a")
+    async with aclosing(task.generate(await task.request("b", tenant=""))) as deltas:
+        await anext(deltas)
+
+    assert task.stats is None
+    assert model.running == 0
