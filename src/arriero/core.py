@@ -6,7 +6,7 @@ process boundary to an engine as they are.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -150,7 +150,7 @@ class Model(Protocol):
     @property
     def info(self) -> ModelInfo: ...
 
-    def generate(self, request: GenerateRequest) -> AsyncIterator[Delta]:
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """Stream one completion.
 
         Raises ContextOverflow before the first delta, EngineError in the middle. Closing the

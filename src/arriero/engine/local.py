@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from arriero import errors
 from arriero.core import Delta, Embeddings, GenerateRequest, ModelInfo, Span, Token
@@ -12,6 +12,8 @@ from arriero.engine import wire
 from arriero.engine.supervisor import Supervisor
 from arriero.engine.template import ChatTemplate
 from arriero.errors import ArrieroError, EngineError
+
+logger = logging.getLogger(__name__)
 
 _REFUSALS: dict[str, type[ArrieroError]] = {
     cls.code: cls
@@ -54,7 +56,7 @@ class LocalModel:
         """The engine process, None while there is none."""
         return self._supervisor.pid
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Delta]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """Stream one completion; see `core.Model.generate`."""
         answer = _Answer()
         id = self._supervisor.request(lambda id: wire.Generate(id, request), answer)
@@ -92,14 +94,31 @@ class LocalModel:
         assert isinstance(report, wire.Vectors)
         return Embeddings(report.vectors, report.prompt_tokens)
 
+    @property
+    def chat_stop_sequences(self) -> tuple[str, ...]:
+        """Texts that end a chat answer when the model's template has no token for it."""
+        return self._chat_template().stop_sequences
+
     async def render_chat(
-        self, messages: Sequence[Any], *, add_generation_prompt: bool = True
+        self, messages: Sequence[Mapping[str, object]], *, add_generation_prompt: bool = True
     ) -> tuple[Span, ...]:
-        """Return the prompt for chat messages, by the model's own template."""
+        """Return the prompt for chat messages, by the model's own template; works in a thread.
+
+        Raises InvalidRequest when the template refuses the messages, NotSupported when it is broken.
+        """
+
+        def render() -> tuple[Span, ...]:
+            return self._chat_template().render(messages, add_generation_prompt=add_generation_prompt)
+
+        return await asyncio.to_thread(render)
+
+    def _chat_template(self) -> ChatTemplate:
         if self._template is None:
             info = self.info
             self._template = ChatTemplate(info.chat_template, info.bos, info.eos, info.special_tokens)
-        return self._template.render(messages, add_generation_prompt=add_generation_prompt)
+            if self._template.problem:
+                logger.warning("model %s: no chat by its template: %s", self.name, self._template.problem)
+        return self._template
 
     async def _ask(self, make: Callable[[int], wire.Command]) -> wire.Report | Delta:
         """Send a command with a single answer and wait for it; nobody waiting stops the work."""

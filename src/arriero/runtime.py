@@ -1,0 +1,115 @@
+"""The composition root: a Config becomes running models and tasks, and is taken down in reverse.
+
+Weights are fetched one after the other, then all models load side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from arriero.catalogue.progress import Progress, silent
+from arriero.catalogue.resolve import resolve_weights
+from arriero.config.schema import Config, ModelConfig
+from arriero.engine.build import native_library
+from arriero.engine.local import LocalModel
+from arriero.engine.supervisor import Supervisor
+from arriero.engine.wire import EngineConfig
+from arriero.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What is being served. Owned by `open_runtime`."""
+
+    config: Config
+    models: Mapping[str, LocalModel]
+    tasks: Mapping[str, Task]
+
+
+@asynccontextmanager
+async def open_runtime(config: Config, progress: Progress = silent) -> AsyncIterator[Runtime]:
+    """Fetch, load and start everything that a configuration names.
+
+    Raises ConfigError or Unavailable when a model cannot be had or loaded; nothing is left running then.
+    `progress` is called from several threads.
+    """
+    async with AsyncExitStack() as stack:
+        weights = {
+            name: await asyncio.to_thread(resolve_weights, name, model, config.cache_path, progress)
+            for name, model in config.models.items()
+        }
+        supervisors = {
+            name: Supervisor(
+                engine_config(name, model, weights[name], cache_path=config.cache_path),
+                on_progress=_loading(name, progress),
+            )
+            for name, model in config.models.items()
+        }
+        for supervisor in supervisors.values():
+            stack.push_async_callback(supervisor.stop)
+        await _start_all(supervisors)
+        models = {name: LocalModel(name, supervisor) for name, supervisor in supervisors.items()}
+        tasks = {
+            name: Task(
+                name,
+                task,
+                models[task.model],
+                threads_per_session=config.models[task.model].threads_per_session,
+            )
+            for name, task in config.tasks.items()
+        }
+        yield Runtime(config, models, tasks)
+
+
+def engine_config(name: str, model: ModelConfig, weights: Path, *, cache_path: Path) -> EngineConfig:
+    """Return what the engine process of a model is told."""
+    native = None if model.library else native_library(cache_path)
+    return EngineConfig(
+        name=name,
+        path=str(weights),
+        library=str(model.library) if model.library else None,
+        native_library=str(native) if native else None,
+        context_size=model.context_size,
+        cells=max(model.cache_tokens, model.context_size),
+        batch_size=model.batch_size,
+        max_sequences=model.max_sequences,
+        threads=min(model.threads_per_session, _num_cores()),
+        gpu_layers=_gpu_layers(model),
+        architecture=model.architecture,
+        lora_adapters=tuple(map(str, model.lora_adapters)),
+        pooling=model.pooling,
+        normalize=model.normalize,
+        chat_template=model.chat_template,
+    )
+
+
+async def _start_all(supervisors: Mapping[str, Supervisor]) -> None:
+    """Start all side by side; raise the first failure once all have come to an end."""
+    results = await asyncio.gather(*(s.start() for s in supervisors.values()), return_exceptions=True)
+    for result in results:
+        if result is not None:
+            raise result
+
+
+def _loading(name: str, progress: Progress) -> Callable[[float], None]:
+    def report(fraction: float) -> None:
+        progress(f"loading {name}", round(100 * fraction), 100)
+
+    return report
+
+
+def _gpu_layers(model: ModelConfig) -> int:
+    if not model.use_gpu:
+        return 0
+    return -1 if model.gpu_layers is None else model.gpu_layers
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
