@@ -14,7 +14,9 @@ COMMANDS: list[wire.Command] = [
         1,
         GenerateRequest(
             prompt=(Span(text="Hällo", special=True, shared=True), Span(tokens=(1, 2, 3))),
-            sampling=SamplingParams(chain=(Dry(multiplier=0.8), TopK(k=3), Temperature()), logit_bias=((5, -1.5),)),
+            sampling=SamplingParams(
+                chain=(Dry(multiplier=0.8), TopK(k=3), Temperature()), logit_bias=((5, -1.5),)
+            ),
             max_tokens=3,
             stop_sequences=("\n",),
         ),
