@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.engine.engines import opened
 
 from arriero.engine.local import LocalModel
-from tests.engine.engines import opened
 
 
 @pytest.fixture(scope="session")

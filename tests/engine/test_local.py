@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.engine.engines import opened
 
 from arriero.core import Delta, FinishReason, GenerateRequest, Span
 from arriero.engine.local import LocalModel
@@ -24,7 +25,6 @@ from arriero.errors import (
     Unavailable,
 )
 from arriero.sampling import SamplingParams, Temperature, TopK
-from tests.engine.engines import opened
 
 GREEDY = SamplingParams(chain=(Temperature(0.0),))
 WARM = SamplingParams(chain=(TopK(40), Temperature(0.8)), seed=7)
@@ -97,7 +97,7 @@ async def test_eight_streams_run_side_by_side(model: LocalModel) -> None:
 
     async def stream(number: int) -> None:
         async for _ in model.generate(ask(f"Story number {number}:", max_tokens=20, ignore_eos=True)):
-            order.append(number)
+            order.append(number)  # noqa: PERF401 - the order over all streams matters
 
     await asyncio.gather(*(stream(number) for number in range(8)))
 
@@ -195,20 +195,16 @@ async def test_a_second_turn_reuses_the_first(model: LocalModel) -> None:
 async def test_private_text_of_another_tenant_is_not_reused(model: LocalModel) -> None:
     """An equal prompt of another tenant is a cache hit only in its shared part."""
     shared = "You answer questions about animals of the mountains, briefly and in a friendly voice. " * 2
-    cached = []
-    for tenant in ("a", "b", "b"):
-        request = GenerateRequest(
-            prompt=(
-                Span(text=shared, shared=True),
-                Span(text="My secret number is 4711 and my name is Rosa Luna."),
-            ),
-            sampling=GREEDY,
-            max_tokens=2,
-            tenant=tenant,
-        )
+    secret = Span(text="My secret number is 4711 and my name is Rosa Luna.")
+
+    async def counts(tenant: str) -> tuple[int, int]:
+        prompt = (Span(text=shared, shared=True), secret)
+        request = GenerateRequest(prompt=prompt, sampling=GREEDY, max_tokens=2, tenant=tenant)
         usage = (await answer(model, request))[1].usage
         assert usage is not None
-        cached.append((usage.cached_tokens, usage.prompt_tokens))
+        return usage.cached_tokens, usage.prompt_tokens
+
+    cached = [await counts("a"), await counts("b"), await counts("b")]
     size = len(await model.tokenize([Span(text=shared)], add_bos=True))
     total = cached[0][1]
 

@@ -6,12 +6,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from tests.engine.engines import opened
 
 from arriero.core import Delta, FinishReason, GenerateRequest, Span
 from arriero.engine.local import LocalModel
 from arriero.sampling import SamplingParams, Temperature
 from arriero.testing.tiny_gguf import write_reciting_gguf, write_tiny_gguf, write_tiny_lora
-from tests.engine.engines import opened
 
 GREEDY = SamplingParams(chain=(Temperature(0.0),))
 LONG = "a sliding window sees only the last few tokens of a text that is longer than it is "
@@ -49,7 +49,7 @@ async def test_a_sliding_window_model_reuses_prefixes(tmp_path: Path, family: st
 
 
 async def test_recited_text_ends_where_it_ends(tmp_path: Path) -> None:
-    """The model's own end is `stop`, a limit is `length`, a stop sequence cuts exactly; streams do not mix."""
+    """The model's own end is `stop`, a limit `length`, a stop sequence cuts exactly; streams do not mix."""
     weights = write_reciting_gguf(tmp_path / "recite.gguf", "abcdefghijklmnop")
     async with opened(weights, context_size=64, cells=512) as model:
         whole, cut, limited, private = await asyncio.gather(
