@@ -1,0 +1,99 @@
+"""Request bodies: read within the bound, decoded into msgspec Structs, refused by name.
+
+OpenAI's and our own routes answer 400 for whatever is wrong with a body; Poly's routes answer 400 for
+bad JSON and 422 for a missing or mistyped member, with Poly's words.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from arriero.errors import InvalidRequest, PayloadTooLarge
+from arriero.server.context import context_of
+from arriero.server.errors import Unprocessable, UnsupportedMediaType
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+T = TypeVar("T")
+
+MISSING = re.compile(r"missing required field `([^`]+)`")
+UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+PLACE = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
+
+
+async def read_body(request: Request) -> bytes:
+    """Return the whole body. Raises PayloadTooLarge before more than the bound has been read."""
+    limit = context_of(request).max_body_bytes
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    body = bytearray()
+    async for piece in request.stream():
+        if len(body) + len(piece) > limit:
+            raise _too_large(limit)
+        body += piece
+    return bytes(body)
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"Failed to buffer the request body: length limit exceeded ({limit} bytes are allowed)"
+    )
+
+
+async def read_json_bytes(request: Request) -> bytes:
+    """Return the body of a JSON request. Raises UnsupportedMediaType, PayloadTooLarge."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise UnsupportedMediaType("Expected request with `Content-Type: application/json`")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Expected request without `Content-Encoding`")
+    return await read_body(request)
+
+
+async def read_json(request: Request, kind: type[T]) -> T:
+    """Return the body as a value of `kind`. Raises InvalidRequest whose `param` names the member."""
+    return decoded(await read_json_bytes(request), kind)
+
+
+def decoded(body: bytes, kind: type[T]) -> T:
+    """Return JSON as a value of `kind`. Raises InvalidRequest whose `param` names the member."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as exc:
+        message, param = described(exc)
+        raise InvalidRequest(message, param=param) from exc
+    except UNREADABLE as exc:
+        raise InvalidRequest(f"the request body is not valid JSON: {exc}") from exc
+
+
+async def read_poly_json(request: Request, kind: type[T]) -> T:
+    """Return the body as a value of `kind`, refusing as Poly does."""
+    try:
+        return msgspec.json.decode(await read_json_bytes(request), type=kind)
+    except msgspec.ValidationError as exc:
+        message, param = described(exc)
+        text = f"Failed to deserialize the JSON body into the target type: {message}"
+        raise Unprocessable(text, param=param) from exc
+    except UNREADABLE as exc:
+        raise InvalidRequest(f"Failed to parse the request body as JSON: {exc}") from exc
+
+
+def described(exc: msgspec.ValidationError) -> tuple[str, str | None]:
+    """Return the message and the member that a validation error is about.
+
+    msgspec says "Object missing required field `x` - at `$.a`", "Expected `int`, got `str` - at `$.a[0]`".
+    """
+    text = str(exc)
+    missing = MISSING.search(text)
+    place = PLACE.search(text)
+    where = place.group(1) if place else ""
+    if missing:
+        param = ".".join(part for part in (where, missing.group(1)) if part)
+        return f"missing field `{param}`", param
+    message = PLACE.sub("", text)
+    return (f"{where}: {message}", where) if where else (message, None)

@@ -1,0 +1,131 @@
+"""What a route may use: the runtime, the keys and the gate; and the names it may look up.
+
+The runtime is whatever has a configuration, models and tasks, so that tests can build one by hand.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from arriero.core import Embedder, Model
+from arriero.errors import Forbidden, UnknownName
+from arriero.server.auth import Keyring, Principal, may
+from arriero.server.gate import Gate
+
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
+
+    from arriero.config.schema import Config
+    from arriero.core import Span
+    from arriero.tasks.task import Task
+
+TASK_PREFIX = "task/"
+
+
+class ModelLike(Model, Embedder, Protocol):
+    """A model as the server uses it."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the model can serve at this moment."""
+        ...
+
+    async def render_chat(
+        self, messages: Sequence[Mapping[str, object]], *, add_generation_prompt: bool = True
+    ) -> tuple[Span, ...]:
+        """Return the prompt of a chat. Raises InvalidRequest when the template refuses the messages."""
+        ...
+
+
+class Runtime(Protocol):
+    """What is being served."""
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def models(self) -> Mapping[str, ModelLike]: ...
+
+    @property
+    def tasks(self) -> Mapping[str, Task]: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """One per application; reached by `context_of(request)`."""
+
+    runtime: Runtime
+    keyring: Keyring
+    gate: Gate
+    started_at: int = field(default_factory=lambda: int(time.time()))
+
+    @classmethod
+    def of_runtime(cls, runtime: Runtime) -> Context:
+        """Build the context that the runtime's configuration asks for."""
+        config = runtime.config
+        return cls(runtime, Keyring.from_config(config.auth), _gate(config))
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The bound on request bodies."""
+        return self.runtime.config.server.max_body_bytes
+
+    def model(self, principal: Principal, name: str) -> ModelLike:
+        """Return the model of this name. Raises UnknownName, Forbidden."""
+        model = self.runtime.models.get(name)
+        if model is None:
+            raise UnknownName("model", name, param="model")
+        _check(principal, f"model/{name}")
+        return model
+
+    def task(self, principal: Principal, name: str) -> Task:
+        """Return the task of this name. Raises UnknownName, Forbidden."""
+        task = self.runtime.tasks.get(name)
+        if task is None:
+            raise UnknownName("task", name, param="model")
+        _check(principal, f"task/{name}")
+        return task
+
+    def model_or_task(self, principal: Principal, name: str) -> ModelLike | Task:
+        """Resolve an OpenAI model id: a model's name, `task/NAME`, or a task's name that no model bears."""
+        if name.startswith(TASK_PREFIX):
+            return self.task(principal, name.removeprefix(TASK_PREFIX))
+        if name in self.runtime.tasks and name not in self.runtime.models:
+            return self.task(principal, name)
+        return self.model(principal, name)
+
+    def model_names(self, principal: Principal) -> list[str]:
+        """Return the names of the models that the principal may use."""
+        return sorted(name for name in self.runtime.models if may(principal, "use", f"model/{name}"))
+
+    def task_names(self, principal: Principal) -> list[str]:
+        """Return the names of the tasks that the principal may use."""
+        return sorted(name for name in self.runtime.tasks if may(principal, "use", f"task/{name}"))
+
+    def num_unavailable(self) -> int:
+        """Return the number of models that cannot serve at this moment."""
+        return sum(not model.is_ready for model in self.runtime.models.values())
+
+
+def _gate(config: Config) -> Gate:
+    return Gate(config.server.max_concurrent, max_waiting=config.limits.max_waiting)
+
+
+def _check(principal: Principal, resource: str) -> None:
+    if not may(principal, "use", resource):
+        raise Forbidden(f"this key may not use {resource}")
+
+
+def context_of(connection: HTTPConnection) -> Context:
+    """Return the application's context."""
+    context: Context = connection.app.state.context
+    return context
+
+
+def principal_of(connection: HTTPConnection) -> Principal:
+    """Return who is asking; Authenticate has put it there."""
+    principal: Principal = connection.state.principal
+    return principal

@@ -1,0 +1,123 @@
+"""What OpenAI's two generating routes share: their parameters, bounds, and what is refused by name.
+
+Unknown members are ignored, as other servers do, unless they would change the meaning of the answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from arriero.errors import InvalidRequest
+from arriero.server.body import decoded, read_json_bytes
+from arriero.tasks.sampling_overrides import with_overrides
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from arriero.sampling import SamplingParams
+
+UNSUPPORTED: dict[str, tuple[object, ...]] = {
+    "audio": (None,),
+    "best_of": (None, 1),
+    "function_call": (None, "none", "auto"),
+    "functions": (None, []),
+    "grammar": (None, ""),
+    "guided_choice": (None,),
+    "guided_grammar": (None,),
+    "guided_json": (None,),
+    "guided_regex": (None,),
+    "json_schema": (None,),
+    "modalities": (None, ["text"]),
+    "response_format": (None, {"type": "text"}),
+    "structured_outputs": (None,),
+    "suffix": (None, ""),
+    "tool_choice": (None, "none", "auto"),
+    "tools": (None, []),
+    "web_search_options": (None,),
+}
+"""Members that change the meaning -> the values that leave it as it is. Any other value is refused."""
+
+Stop = Annotated[str, Meta(min_length=1, max_length=256)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+
+
+class StreamOptions(msgspec.Struct):
+    """`stream_options`."""
+
+    include_usage: bool = False
+
+
+class Parameters(msgspec.Struct, kw_only=True):
+    """Members of both requests. `min_p`, `top_k` and `repeat_penalty` are the field's extensions."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Meta(ge=1, le=16)] | None = None
+    seed: int | None = None
+    stop: Stop | Annotated[list[Stop], Meta(max_length=16)] | None = None
+    max_tokens: Annotated[int, Meta(ge=0)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=-1)] | None = None
+    repeat_penalty: Annotated[float, Meta(ge=0, le=10)] | None = None
+
+    @property
+    def num_choices(self) -> int:
+        """How many completions of a prompt are wanted."""
+        return self.n or 1
+
+    @property
+    def stop_sequences(self) -> tuple[str, ...]:
+        """The texts that end a completion."""
+        if self.stop is None:
+            return ()
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with a chunk of the usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+async def read_parameters(request: Request, kind: type[P]) -> P:
+    """Return the body of a generating request. Raises InvalidRequest whose `param` names the member."""
+    body = await read_json_bytes(request)
+    refuse_unsupported(decoded(body, dict[str, msgspec.Raw]))
+    return decoded(body, kind)
+
+
+def refuse_unsupported(members: dict[str, msgspec.Raw]) -> None:
+    """Raise InvalidRequest for the first member that this server cannot honour."""
+    for name, neutral in UNSUPPORTED.items():
+        if name in members and msgspec.json.decode(members[name]) not in neutral:
+            raise InvalidRequest(f"{name} is not supported with this value", param=name)
+
+
+def sampling(parameters: Parameters, defaults: SamplingParams, *, num_tokens: int) -> SamplingParams:
+    """Return the defaults with the request's own values in their places."""
+    for key in parameters.logit_bias or {}:
+        if key.isdecimal() and len(key) < 10 and int(key) >= num_tokens:
+            raise InvalidRequest(f"logit_bias: token ids end at {num_tokens - 1}", param="logit_bias")
+    return with_overrides(
+        defaults,
+        temperature=parameters.temperature,
+        top_k=parameters.top_k,
+        top_p=parameters.top_p,
+        min_p=parameters.min_p,
+        frequency_penalty=parameters.frequency_penalty,
+        presence_penalty=parameters.presence_penalty,
+        repeat_penalty=parameters.repeat_penalty,
+        seed=parameters.seed,
+        logit_bias=parameters.logit_bias,
+    )

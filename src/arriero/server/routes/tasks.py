@@ -1,0 +1,141 @@
+"""Poly's routes on tasks, in Poly's wire forms: list, status, completion, live (SSE), chat, stats.
+
+A stream on `live` ends when its body ends. `?end=true` asks for a last event `end` with the finish
+reason and the usage; an error after the first piece is an event `error`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.responses import Response
+
+from arriero import sse
+from arriero.server.context import context_of, principal_of
+from arriero.server.errors import UpgradeRequired, accepts_json, problem
+from arriero.server.routes.ops import json_response
+from arriero.server.routes.prompt import read_prompt
+from arriero.server.streaming import EventStream, answered, closing
+from arriero.server.websocket import Chat
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from starlette.requests import HTTPConnection, Request
+    from starlette.types import ASGIApp
+    from starlette.websockets import WebSocket
+
+    from arriero.core import Delta
+    from arriero.errors import ArrieroError
+    from arriero.server.gate import Gate
+    from arriero.tasks.session import Session
+    from arriero.tasks.task import Task
+
+KEEP_ALIVE_S = 1.0
+
+
+async def names(request: Request) -> Response:
+    """List the tasks."""
+    return json_response({"tasks": context_of(request).task_names(principal_of(request))})
+
+
+async def status(request: Request) -> Response:
+    """Answer that the task exists."""
+    _task(request)
+    return json_response({"status": "ok"})
+
+
+async def completion(request: Request) -> Response:
+    """Answer the whole completion of one prompt."""
+    session = _session(request)
+    prompt = await read_prompt(request)
+    if request.method == "HEAD":
+        return Response(media_type="application/json")
+    return await answered(request, _completed(context_of(request).gate, session, prompt))
+
+
+async def _completed(gate: Gate, session: Session, prompt: str) -> Response:
+    async with gate.place(), closing(session.complete(prompt)) as deltas:
+        texts = [delta.text async for delta in deltas]
+    return json_response({"text": "".join(texts)})
+
+
+async def live(request: Request) -> Response | ASGIApp:
+    """Stream the completion of one prompt."""
+    session = _session(request)
+    prompt = await read_prompt(request)
+    if request.method == "HEAD":
+        return Response(media_type="text/event-stream")
+    with_end = request.query_params.get("end") == "true"
+    as_json = accepts_json(request)
+
+    def failed(error: ArrieroError) -> bytes:
+        text = problem(error).decode() if as_json else error.message
+        return sse.encode(sse.ServerSentEvent(text, event="error"))
+
+    events = _events(context_of(request).gate, session, prompt, with_end=with_end)
+    return EventStream(events, failed=failed, keep_alive_s=KEEP_ALIVE_S)
+
+
+async def _events(
+    gate: Gate, session: Session, prompt: str, *, with_end: bool
+) -> AsyncGenerator[bytes, None]:
+    pieces = Pieces()
+    async with gate.place(), closing(session.complete(prompt)) as deltas:
+        async for delta in deltas:
+            if event := pieces.encode(delta.text):
+                yield event
+            if with_end and delta.finish_reason is not None:
+                yield end_event(delta)
+
+
+class Pieces:
+    """Writes pieces of text as Poly's events. A CRLF cut between two pieces stays one line end."""
+
+    def __init__(self) -> None:
+        self._after_cr = False
+
+    def encode(self, text: str) -> bytes:
+        """Return the event of a piece; nothing for an empty one."""
+        if self._after_cr:
+            text = text.removeprefix("\n")
+            self._after_cr = False
+        if not text:
+            return b""
+        self._after_cr = text.endswith("\r")
+        return sse.encode(sse.ServerSentEvent(text, id="token"))
+
+
+def end_event(delta: Delta) -> bytes:
+    """Return the event `end` for the last delta."""
+    said = {"finish_reason": delta.finish_reason, "stop_sequence": delta.stop_sequence, "usage": delta.usage}
+    return sse.encode(sse.ServerSentEvent(msgspec.json.encode(said).decode(), event="end"))
+
+
+async def chat(websocket: WebSocket) -> None:
+    """Hold a conversation with one session over a socket."""
+    session = _session(websocket)
+    context = context_of(websocket)
+    await Chat(websocket, session, context.gate, context.runtime.config).run()
+
+
+async def upgrade_required(request: Request) -> Response:
+    """Refuse a plain request on the socket's path."""
+    raise UpgradeRequired("Connection header did not include 'upgrade'")
+
+
+async def stats(request: Request) -> Response:
+    """Answer what each task has done, for tasks that finished at least one completion."""
+    context = context_of(request)
+    principal = principal_of(request)
+    tasks = {name: context.task(principal, name) for name in context.task_names(principal)}
+    return json_response({"tasks": {name: task.stats for name, task in tasks.items() if task.stats}})
+
+
+def _task(connection: HTTPConnection) -> Task:
+    return context_of(connection).task(principal_of(connection), connection.path_params["task"])
+
+
+def _session(connection: HTTPConnection) -> Session:
+    return _task(connection).start(principal_of(connection).tenant)

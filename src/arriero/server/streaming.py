@@ -1,0 +1,173 @@
+"""Streams over HTTP as raw ASGI: one event per send, back-pressure, keep-alive, and no orphan work.
+
+`unless_disconnected` ends the work when the client goes, also for answers that do not stream.
+`EventStream` sends its head with the first event, so that an error before it has a real status.
+What each event says is the route's; here are only bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from starlette.responses import Response
+
+from arriero import sse
+from arriero.errors import ArrieroError, Unavailable
+from arriero.server.errors import Internal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+
+    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
+
+    from arriero.core import Delta
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+KEEP_ALIVE = sse.comment("keep-alive-text")
+STALL_S = 30.0
+HEAD = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class ClientGone(Exception):
+    """The client closed its connection; nobody is left to answer."""
+
+
+async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work; when the client goes first, cancel it, wait for its end and raise ClientGone.
+
+    The request body must have been read before.
+    """
+    job = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_disconnect(receive))
+    try:
+        await asyncio.wait({job, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if job.done():
+            return job.result()
+        raise ClientGone
+    finally:
+        await _ended(job, watch)
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _ended(*jobs: asyncio.Future[Any]) -> None:
+    for job in jobs:
+        job.cancel()
+    await asyncio.gather(*jobs, return_exceptions=True)
+
+
+async def answered(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
+    """Return the response of the work; ends the work when the client goes."""
+    try:
+        return await unless_disconnected(request.receive, work)
+    except ClientGone:
+        return Response(status_code=204)  # nobody reads it
+
+
+def closing(deltas: AsyncIterator[Delta]) -> aclosing[AsyncGenerator[Delta, None]]:
+    """Close a stream of deltas at the end of the block, which stops the work behind it."""
+    return aclosing(cast("AsyncGenerator[Delta, None]", deltas))
+
+
+class EventStream:
+    """An ASGI response that sends the events of `work`.
+
+    work: yields the bytes of one event at a time; closed at once when the client goes.
+    failed: writes the event of an error that comes after the first byte; nothing follows it.
+    keep_alive_s: after this much silence the head (if not yet sent) and a comment are sent.
+    """
+
+    def __init__(
+        self,
+        work: AsyncGenerator[bytes, None],
+        *,
+        failed: Callable[[ArrieroError], bytes],
+        keep_alive_s: float,
+        stall_s: float = STALL_S,
+    ) -> None:
+        self._work = work
+        self._failed = failed
+        self._keep_alive_s = keep_alive_s
+        self._stall_s = stall_s
+        self._started = False
+        self._sending = False
+        self._moved_at = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._send = send
+        self._clock = asyncio.get_running_loop().time
+        self._moved_at = self._clock()
+        try:
+            await unless_disconnected(receive, self._run())
+        except ClientGone:
+            return
+
+    async def _run(self) -> None:
+        pump = asyncio.ensure_future(self._pump())
+        watch = asyncio.ensure_future(self._keep_alive())
+        try:
+            await asyncio.wait({pump, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if pump.done():
+                pump.result()
+        finally:
+            await _ended(pump, watch)
+
+    async def _pump(self) -> None:
+        async with aclosing(self._work):
+            try:
+                async for event in self._work:
+                    await self._write(event)
+            except ArrieroError as failure:
+                await self._fail(failure)
+            except asyncio.CancelledError:
+                # A send that hangs would hang again; one to a client that is gone does nothing.
+                if self._started and not self._sending:
+                    await self._fail(Unavailable("the server is shutting down"))
+                    await self._write(b"", more=False)
+                raise
+            except Exception:
+                if not self._started:
+                    raise
+                logger.exception("unexpected error in a stream")
+                await self._fail(Internal("internal error"))
+        await self._write(b"", more=False)
+
+    async def _fail(self, failure: ArrieroError) -> None:
+        if not self._started:
+            raise failure
+        await self._write(self._failed(failure))
+
+    async def _write(self, event: bytes, *, more: bool = True) -> None:
+        if not self._started:
+            self._started = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": HEAD})
+        self._sending = True
+        await self._send({"type": "http.response.body", "body": event, "more_body": more})
+        self._sending = False
+        self._moved_at = self._clock()
+
+    async def _keep_alive(self) -> None:
+        """Send comments in silence; return when one send has hung for `stall_s`, which ends the stream."""
+        while True:
+            silence = self._clock() - self._moved_at
+            if self._sending and silence >= self._stall_s:
+                logger.warning("a client reads nothing any more; its stream is given up")
+                return
+            if not self._sending and silence >= self._keep_alive_s:
+                await self._write(KEEP_ALIVE)
+                silence = 0.0
+            await asyncio.sleep(max(self._keep_alive_s - silence, self._keep_alive_s / 4))

@@ -1,0 +1,218 @@
+"""One session over one socket, in two forms.
+
+Plain text, as Poly: a text frame is a prompt, each delta is a text frame, an empty frame ends the
+turn; an error is the frame `[error: ...]` before the empty one. Subprotocol `arriero.v1`: the client
+sends `{"prompt": "..."}` or `{"stop": true}`; it gets frames of type `delta`, then `usage` and `stop`,
+or `error`. Both forms: one answer at a time, the socket stays open after an error, a binary frame
+closes it, prompts sent meanwhile wait in a bounded queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+from starlette.websockets import WebSocketDisconnect
+
+from arriero.core import Usage
+from arriero.errors import ArrieroError, Forbidden, InvalidRequest
+from arriero.server.errors import Internal, param_of
+from arriero.server.streaming import closing
+
+if TYPE_CHECKING:
+    from starlette.websockets import WebSocket
+
+    from arriero.config.schema import Config
+    from arriero.core import Delta
+    from arriero.server.gate import Gate
+    from arriero.tasks.session import Session
+
+logger = logging.getLogger(__name__)
+
+JSON_PROTOCOL = "arriero.v1"
+MAX_QUEUED = 16
+
+GOING_AWAY = 1001
+UNSUPPORTED_DATA = 1003
+TRY_AGAIN_LATER = 1013
+
+
+class Frames(Protocol):
+    """How one form of the socket writes and reads frames."""
+
+    def prompt(self, frame: str) -> str | None:
+        """Return the prompt of a client's frame; None = stop the running answer. Raises InvalidRequest."""
+        ...
+
+    def delta(self, text: str) -> str: ...
+
+    def error(self, failure: ArrieroError) -> list[str]: ...
+
+    def end(self, last: Delta | None) -> list[str]:
+        """Return the frames that end a turn; `last` is None when the answer was stopped."""
+        ...
+
+
+class PlainFrames:
+    """Poly's form."""
+
+    def prompt(self, frame: str) -> str:
+        return frame
+
+    def delta(self, text: str) -> str:
+        return text
+
+    def error(self, failure: ArrieroError) -> list[str]:
+        return [f"[error: {failure.message}]", ""]
+
+    def end(self, last: Delta | None) -> list[str]:
+        return [""]
+
+
+class ClientFrame(msgspec.Struct):
+    """What a client of `arriero.v1` says; one of the two."""
+
+    prompt: str | None = None
+    stop: bool = False
+
+
+class JsonFrames:
+    """The form of `arriero.v1`."""
+
+    def prompt(self, frame: str) -> str | None:
+        try:
+            said = msgspec.json.decode(frame, type=ClientFrame)
+        except (msgspec.DecodeError, RecursionError) as exc:
+            raise InvalidRequest(f'expected {{"prompt": "..."}} or {{"stop": true}}: {exc}') from exc
+        if said.prompt is None and not said.stop:
+            raise InvalidRequest('expected {"prompt": "..."} or {"stop": true}', param="prompt")
+        return said.prompt
+
+    def delta(self, text: str) -> str:
+        return _json({"type": "delta", "text": text})
+
+    def error(self, failure: ArrieroError) -> list[str]:
+        said = {"code": failure.code, "message": failure.message, "param": param_of(failure)}
+        return [_json({"type": "error", **said})]
+
+    def end(self, last: Delta | None) -> list[str]:
+        if last is None:
+            return [_json({"type": "stop", "finish_reason": "cancelled", "stop_sequence": None})]
+        usage = msgspec.to_builtins(last.usage or Usage())
+        stop = {"finish_reason": last.finish_reason, "stop_sequence": last.stop_sequence}
+        return [_json({"type": "usage", **usage}), _json({"type": "stop", **stop})]
+
+
+def _json(frame: dict[str, object]) -> str:
+    return msgspec.json.encode(frame).decode()
+
+
+class Chat:
+    """A conversation. Owns the socket: one job reads, one answers; when either ends, both do."""
+
+    def __init__(self, websocket: WebSocket, session: Session, gate: Gate, config: Config) -> None:
+        self._websocket = websocket
+        self._session = session
+        self._gate = gate
+        self._config = config
+        self._prompts: asyncio.Queue[tuple[int, str]] = asyncio.Queue(MAX_QUEUED)
+        self._num_prompts = 0
+        self._num_stopped = 0
+        self._frames: Frames = PlainFrames()
+
+    async def run(self) -> None:
+        """Hold the conversation until the client goes. Raises Forbidden before the handshake."""
+        check_origin(self._websocket, self._config.server.allowed_origins)
+        offered = self._websocket.scope.get("subprotocols", ())
+        if JSON_PROTOCOL in offered:
+            self._frames = JsonFrames()
+        await self._websocket.accept(JSON_PROTOCOL if JSON_PROTOCOL in offered else None)
+        jobs = [asyncio.ensure_future(self._read()), asyncio.ensure_future(self._answer())]
+        try:
+            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            for job in done:
+                job.result()
+        except WebSocketDisconnect:
+            return
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+
+    async def _read(self) -> None:
+        """Take the client's frames; return when the conversation is over."""
+        while True:
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            if message.get("text") is None:
+                await self._websocket.close(UNSUPPORTED_DATA, "text frames only")
+                return
+            try:
+                self._take(message["text"])
+            except InvalidRequest as failure:
+                await self._send(self._frames.error(failure))
+            except asyncio.QueueFull:
+                await self._websocket.close(TRY_AGAIN_LATER, f"{MAX_QUEUED} prompts are waiting already")
+                return
+
+    def _take(self, frame: str) -> None:
+        prompt = self._frames.prompt(frame)
+        if prompt is None:
+            self._num_stopped = self._num_prompts  # stops the answers to all prompts so far
+        else:
+            self._num_prompts += 1
+            self._prompts.put_nowait((self._num_prompts, prompt))
+
+    async def _answer(self) -> None:
+        """Answer one prompt after the other; return when none came for the idle time."""
+        while True:
+            try:
+                async with asyncio.timeout(self._config.limits.chat_idle_timeout_s):
+                    number, prompt = await self._prompts.get()
+            except TimeoutError:
+                await self._websocket.close(GOING_AWAY, "idle for too long")
+                return
+            await self._turn(number, prompt)
+
+    async def _turn(self, number: int, prompt: str) -> None:
+        try:
+            ending = self._frames.end(await self._stream(number, prompt))
+        except ArrieroError as failure:
+            ending = self._frames.error(failure)
+        except WebSocketDisconnect:
+            raise
+        except Exception:
+            logger.exception("unexpected error in a chat")
+            ending = self._frames.error(Internal("internal error"))
+        await self._send(ending)
+
+    async def _stream(self, number: int, prompt: str) -> Delta | None:
+        """Send the deltas of one answer; return the last one, or None when the client stopped it."""
+        last: Delta | None = None
+        if number <= self._num_stopped:
+            return None
+        async with self._gate.place(), closing(self._session.complete(prompt)) as deltas:
+            async for delta in deltas:
+                if number <= self._num_stopped:
+                    return None
+                last = delta
+                if delta.text:
+                    await self._websocket.send_text(self._frames.delta(delta.text))
+        return last
+
+    async def _send(self, frames: list[str]) -> None:
+        for frame in frames:
+            await self._websocket.send_text(frame)
+
+
+def check_origin(websocket: WebSocket, allowed: tuple[str, ...] | None) -> None:
+    """Raise Forbidden for a page of a foreign origin; programs send no Origin, and may pass."""
+    origin = websocket.headers.get("origin")
+    if origin is None or allowed is None or "*" in allowed or origin in allowed:
+        return
+    if urlsplit(origin).netloc != websocket.headers.get("host"):
+        raise Forbidden(f"pages of the origin {origin} may not use this socket")

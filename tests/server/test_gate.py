@@ -1,0 +1,103 @@
+"""Places and the queue for them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from arriero.errors import Overloaded
+from arriero.server.gate import Gate
+
+
+async def hold(gate: Gate, entered: list[int], number: int, leave: asyncio.Event) -> None:
+    async with gate.place():
+        entered.append(number)
+        await leave.wait()
+
+
+async def settle() -> None:
+    """Let every job that can run do so."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_places_are_bounded_and_given_in_order() -> None:
+    """Of four, two enter; the others follow in the order in which they came."""
+    gate, leave = Gate(2, max_waiting=2), asyncio.Event()
+    entered: list[int] = []
+    jobs = [asyncio.create_task(hold(gate, entered, number, leave)) for number in range(4)]
+    await settle()
+    assert (entered, gate.waiting) == ([0, 1], 2)
+
+    leave.set()
+    await asyncio.gather(*jobs)
+
+    assert entered == [0, 1, 2, 3]
+
+
+async def test_a_full_queue_refuses() -> None:
+    """The one past the queue's bound is refused at once and takes no place."""
+    gate, leave = Gate(1, max_waiting=1), asyncio.Event()
+    entered: list[int] = []
+    jobs = [asyncio.create_task(hold(gate, entered, number, leave)) for number in range(2)]
+    await settle()
+
+    with pytest.raises(Overloaded, match="waiting"):
+        await hold(gate, entered, 2, leave)
+    leave.set()
+    await asyncio.gather(*jobs)
+    assert entered == [0, 1]
+
+
+async def test_no_queue_means_no_waiting() -> None:
+    """With a queue of none a free place is still given."""
+    gate = Gate(1, max_waiting=0)
+    async with gate.place():
+        with pytest.raises(Overloaded):
+            await hold(gate, [], 0, asyncio.Event())
+    async with gate.place():
+        assert gate.waiting == 0
+
+
+async def test_waiting_has_an_end() -> None:
+    """Nobody waits longer than the limit, and the place is not lost."""
+    gate = Gate(1, max_waiting=1, max_wait_s=0.01)
+    async with gate.place():
+        with pytest.raises(Overloaded, match=r"0\.01 s"):
+            await hold(gate, [], 0, asyncio.Event())
+    async with gate.place():
+        assert gate.waiting == 0
+
+
+async def test_who_gives_up_waiting_frees_its_turn() -> None:
+    """A cancelled waiter leaves the queue and does not take the place with it."""
+    gate = Gate(1, max_waiting=1)
+    async with gate.place():
+        waiter = asyncio.create_task(hold(gate, [], 0, asyncio.Event()))
+        await settle()
+        waiter.cancel()
+        await asyncio.wait([waiter])
+        assert gate.waiting == 0
+    async with gate.place():
+        assert gate.waiting == 0
+
+
+async def test_a_stream_holds_its_place_to_the_end(serving: Any, model_saying: Any) -> None:
+    """With one place and no queue a second request is refused while the first still streams."""
+    model = model_saying("xyz", hold_at=1)
+    limits = "[server]\nmax_concurrent = 1\n[limits]\nmax_waiting = 0"
+    async with serving(model, limits) as client:
+        running = asyncio.create_task(client.get("/v1/task/t/live?prompt=a"))
+        await model.held.wait()
+        poly = await client.get("/v1/task/t/completion?prompt=a")
+        chat = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
+        openai = await client.post("/v1/chat/completions", json=chat)
+        model.go.set()
+        await running
+        after = await client.get("/v1/task/t/completion?prompt=a")
+
+    assert (poly.status_code, poly.headers["retry-after"]) == (503, "1")
+    assert openai.json()["error"]["code"] == "overloaded"
+    assert after.status_code == 200
