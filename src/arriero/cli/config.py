@@ -1,0 +1,50 @@
+"""`arriero config check | show | schema | starter`: a configuration as such; nothing is loaded or served."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from arriero.cli import source
+from arriero.cli.terminal import show_json
+from arriero.config import load, show
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.group("config")
+def command() -> None:
+    """Check, show or describe a configuration."""
+
+
+@command.command("check")
+@source.config_options
+def check(config: Path | None, starter: bool) -> None:
+    """Make every check that `serve` makes before it loads anything; exit with 2 if one fails."""
+    path = source.required(config, starter=starter)
+    for warning in load.check(path, os.environ):
+        click.echo(f"warning: {warning}", err=True)
+    loaded = load.load_config(path, os.environ)
+    click.echo(f"{path}: good, {len(loaded.models)} models, {len(loaded.tasks)} tasks")
+
+
+@command.command("show")
+@source.config_options
+def show_config(config: Path | None, starter: bool) -> None:
+    """Print the configuration in force, defaults and environment included. Secrets are masked."""
+    click.echo(show.shown(source.loaded(config, starter=starter)), nl=False)
+
+
+@command.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    show_json(show.json_schema())
+
+
+@command.command("starter")
+def starter_file() -> None:
+    """Print the packaged starter configuration: `arriero config starter > arriero.toml` begins one's own."""
+    click.echo(source.STARTER.read_text(), nl=False)

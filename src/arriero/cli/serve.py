@@ -1,0 +1,70 @@
+"""`arriero serve`: load a configuration and serve it until it is told to stop.
+
+Flags stand before the environment, which stands before the file; a flag is handed over as the
+environment variable of its key, so that every check of the configuration sees it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import click
+
+from arriero.cli import source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from arriero.config.schema import Config
+
+BIND_ADDRESS = "ARRIERO_SERVER__BIND_ADDRESS"
+KEY_HEADER = ' -H "authorization: Bearer $ARRIERO_API_KEY"'
+
+
+@click.command("serve")
+@source.config_options
+@click.option("--host", help="Address to listen on, before the configured one.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
+def command(config: Path | None, starter: bool, host: str | None, port: int | None) -> int:
+    """Serve the models and tasks of a configuration.
+
+    Ctrl-C lets the running answers end for a short while; a second one ends at once.
+    """
+    loaded = source.loaded(config, starter=starter, overrides=overrides(config, starter, host, port))
+    from arriero.cli.loading import open_with_progress
+    from arriero.server.serve import serve
+
+    def announce(line: str) -> None:
+        click.echo(line)
+        url = line.rpartition(" ")[2]
+        if request := first_request(loaded, url):
+            click.echo(f"A first request:\n\n    {request}\n")
+
+    return serve(loaded, opener=open_with_progress, announce=announce)
+
+
+def first_request(config: Config, url: str) -> str:
+    """Return a request to paste that streams an answer of the first task; empty when there is no task."""
+    task = next(iter(config.tasks), None)
+    if task is None:
+        return ""
+    key = "" if config.auth.public else KEY_HEADER
+    return f"curl -N '{url}/v1/task/{quote(task, safe='')}/live?prompt=Hello'{key}"
+
+
+def overrides(config: Path | None, starter: bool, host: str | None, port: int | None) -> dict[str, str]:
+    """Return the environment that the flags stand for; what is not given is taken from below."""
+    if host is None and port is None:
+        return {}
+    if host is None or port is None:
+        configured = source.loaded(config, starter=starter).server.bind_address
+        old_host, _, old_port = configured.rpartition(":")
+        host, port = host or old_host, int(old_port) if port is None else port
+    return {BIND_ADDRESS: bind_address(host, port)}
+
+
+def bind_address(host: str, port: int) -> str:
+    """Join host and port; an IPv6 address gets its brackets."""
+    bare = host.strip("[]")
+    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"

@@ -1,0 +1,62 @@
+"""`arriero config`."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import TYPE_CHECKING
+
+from arriero.cli.main import run
+from arriero.cli.source import STARTER
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def test_check_says_what_a_good_configuration_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    """The starter passes its own check."""
+    assert run(["config", "check", "--starter"]) == 0
+    assert capsys.readouterr() == (f"{STARTER}: good, 2 models, 3 tasks\n", "")
+
+
+def test_check_refuses_with_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong key ends with status 2 and one message that names its place."""
+    file = tmp_path / "a.toml"
+    file.write_text('[models.m]\npath = "x.gguf"\ncontext_sise = 5\n')
+
+    assert run(["config", "check", "--config", str(file)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"{file}:3" in err
+    assert "context_size" in err
+    assert "Traceback" not in err
+
+
+def test_show_prints_what_is_in_force_without_secrets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defaults and the environment are in it, keys are not."""
+    file = tmp_path / "a.toml"
+    file.write_text('allowed_keys = ["secret-key"]\n')
+    monkeypatch.setenv("ARRIERO_SERVER__MAX_CONCURRENT", "5")
+
+    assert run(["config", "show", "--config", str(file)]) == 0
+    out = capsys.readouterr().out
+    shown = tomllib.loads(out)
+    assert shown["server"]["max_concurrent"] == 5
+    assert shown["server"]["bind_address"] == "127.0.0.1:3000"
+    assert "secret-key" not in out
+
+
+def test_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """Editors get a JSON Schema of the file."""
+    assert run(["config", "schema"]) == 0
+    assert "$schema" in json.loads(capsys.readouterr().out)
+
+
+def test_starter_prints_the_packaged_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is printed is the file itself, comments included."""
+    assert run(["config", "starter"]) == 0
+    assert capsys.readouterr().out == STARTER.read_text()
