@@ -58,6 +58,8 @@ class ScriptedModel(EchoModel):
         super().__init__(*replies, name=name, context_size=context_size)
         self.info = msgspec.structs.replace(self.info, embedding_size=len(VECTOR))
         self.is_ready = True
+        self.stats = {"steps": 3}
+        self.chat_stop_sequences = ("<stop>",)
         self.held = asyncio.Event()
         self.go = asyncio.Event()
         self.closed = asyncio.Event()

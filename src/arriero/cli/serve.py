@@ -6,6 +6,7 @@ environment variable of its key, so that every check of the configuration sees i
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -34,6 +35,10 @@ def command(config: Path | None, starter: bool, host: str | None, port: int | No
     loaded = source.loaded(config, starter=starter, overrides=overrides(config, starter, host, port))
     from arriero.cli.loading import open_with_progress
     from arriero.server.serve import serve
+
+    logging.basicConfig(
+        level=loaded.telemetry.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
 
     def announce(line: str) -> None:
         click.echo(line)

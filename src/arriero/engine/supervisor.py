@@ -269,6 +269,8 @@ def _child_environment() -> dict[str, str]:
         for key, value in os.environ.items()
         if key in _ENVIRONMENT or key.startswith(_ENVIRONMENT_PREFIXES)
     }
-    # Spinning compute threads starve whoever shares the cores with them: the API process, above all.
-    kept.setdefault("OMP_WAIT_POLICY", "passive")
+    # Compute threads that spin for long starve whoever shares the cores with them, the API process above
+    # all; threads that sleep at once lose more in waking up. docs/engine.md has the figures.
+    if "OMP_WAIT_POLICY" not in kept:
+        kept.setdefault("GOMP_SPINCOUNT", "1000")
     return kept

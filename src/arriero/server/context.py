@@ -33,6 +33,16 @@ class ModelLike(Model, Embedder, Protocol):
         """Whether the model can serve at this moment."""
         ...
 
+    @property
+    def stats(self) -> object:
+        """The counters of its engine, as /v1/stats shows them."""
+        ...
+
+    @property
+    def chat_stop_sequences(self) -> tuple[str, ...]:
+        """Texts that end a chat answer when the model's template has no token for it."""
+        ...
+
     async def render_chat(
         self, messages: Sequence[Mapping[str, object]], *, add_generation_prompt: bool = True
     ) -> tuple[Span, ...]:

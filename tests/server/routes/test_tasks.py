@@ -140,7 +140,7 @@ async def test_stats_count_finished_completions(serving: Any, model_saying: Any)
         await client.get("/v1/task/t/live", params=TEXT)
         after = (await client.get("/v1/stats")).json()
 
-    assert before == {"tasks": {}}
+    assert before == {"tasks": {}, "engine": {"m": {"steps": 3}, "other": {"steps": 3}}}
     assert after["tasks"]["t"]["cycles"] == 2
     assert after["tasks"]["t"]["predict_tokens"] == 6
     assert after["tasks"]["t"]["predict_duration"] == {"secs": 1, "nanos": 0}

@@ -126,11 +126,17 @@ async def upgrade_required(request: Request) -> Response:
 
 
 async def stats(request: Request) -> Response:
-    """Answer what each task has done, for tasks that finished at least one completion."""
+    """Answer what each task has done, if it finished a completion, and the counters of each engine."""
     context = context_of(request)
     principal = principal_of(request)
     tasks = {name: context.task(principal, name) for name in context.task_names(principal)}
-    return json_response({"tasks": {name: task.stats for name, task in tasks.items() if task.stats}})
+    models = {name: context.model(principal, name) for name in context.model_names(principal)}
+    return json_response(
+        {
+            "tasks": {name: task.stats for name, task in tasks.items() if task.stats},
+            "engine": {name: model.stats for name, model in models.items()},
+        }
+    )
 
 
 def _task(connection: HTTPConnection) -> Task:

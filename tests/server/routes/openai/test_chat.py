@@ -143,7 +143,7 @@ async def test_settings_reach_the_model(serving: Any, model_saying: Any) -> None
 
     request = model.requests[0]
     assert request.max_tokens == 3
-    assert request.stop_sequences == ("a", "b")
+    assert request.stop_sequences == ("a", "b", "<stop>")
     assert request.sampling.seed == 2**63 - 1
     assert request.sampling.logit_bias == ((5, -100),)
     assert request.sampling.chain == (

@@ -85,7 +85,7 @@ async def _request(target: ModelLike | Task, body: ChatRequest, tenant: str) -> 
         prompt=await target.render_chat(body.messages),
         sampling=sampling(body, DEFAULT_SAMPLING, num_tokens=target.info.num_tokens),
         max_tokens=body.token_limit,
-        stop_sequences=body.stop_sequences,
+        stop_sequences=(*body.stop_sequences, *target.chat_stop_sequences),
         tenant=tenant,
         logprobs=body.num_logprobs,
     )
