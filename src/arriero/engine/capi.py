@@ -146,6 +146,7 @@ int32_t llama_encode(void * context, struct llama_batch batch);
 float * llama_get_logits_ith(void * context, int32_t i);
 float * llama_get_embeddings_ith(void * context, int32_t i);
 float * llama_get_embeddings_seq(void * context, llama_seq_id sequence);
+void llama_set_n_threads(void * context, int32_t n_threads, int32_t n_threads_batch);
 void llama_set_abort_callback(void * context, abort_callback callback, void * data);
 
 void * llama_adapter_lora_init(void * model, const char * path);

@@ -21,6 +21,7 @@ from arriero.engine.generation import Generation
 from arriero.engine.llama import MAX_SLOTS, Context, Llama, build_name
 from arriero.engine.scheduler import MAX_PROMPT_OUTPUTS, Limits, Plan, Row, Scheduler, Share
 from arriero.engine.sequence import Sequence, State
+from arriero.engine.threads import Threads
 from arriero.errors import (
     ArrieroError,
     ContextOverflow,
@@ -49,6 +50,7 @@ class Engine:
         self._embeddings = EmbeddingQueue(llama, config)
         self._breakers = functools.lru_cache(maxsize=64)(self._find_breakers)
         self._generations: dict[int, Generation] = {}
+        self._threads = Threads(config.threads)
         self._end_tokens: np.ndarray | None = None
         self._token_s = 0.0
         self._steps = 0
@@ -231,7 +233,7 @@ class Engine:
     def _decode(self, plan: Plan) -> None:
         assert self._context is not None
         count = self._fill(plan.rows)
-        started = time.perf_counter()
+        started, cpu_s = time.perf_counter(), time.process_time()
         has_room = self._context.decode(count)
         if not has_room and self._scheduler.forget_idle():
             self._carry_out(self._scheduler.take_operations())
@@ -239,6 +241,7 @@ class Engine:
         if not has_room:
             raise EngineError(f"the KV cache of model {self._config.name} has no room for {count} tokens")
         seconds = time.perf_counter() - started
+        self._adapt_threads(seconds, time.process_time() - cpu_s)
         self._decode_s += seconds
         self._note_speed(plan, count, seconds)
         self._scheduler.evaluated(plan)
@@ -312,6 +315,12 @@ class Engine:
         return breaker_sequences(breakers, pieces, lambda text: vocab.tokenize(text, special=False))
 
     # -- sizes
+
+    def _adapt_threads(self, wall_s: float, cpu_s: float) -> None:
+        before = self._threads.count
+        self._threads.note(wall_s, cpu_s)
+        if self._context and self._threads.count != before:
+            self._context.use_threads(self._threads.count)
 
     def _prefill_budget(self) -> int:
         """Prompt tokens that the next batch may hold; few while streams run, by measured speed."""

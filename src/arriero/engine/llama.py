@@ -215,6 +215,10 @@ class Context:
         if result:
             raise EngineError(f"llama_encode failed with {result}")
 
+    def use_threads(self, count: int) -> None:
+        """Use so many compute threads from the next decode on."""
+        self._lib.llama_set_n_threads(self._pointer, count, count)
+
     def logits(self, index: int) -> Floats:
         """Return the writable logits of batch entry `index`, valid until the next decode."""
         pointer = self._lib.llama_get_logits_ith(self._pointer, index)
