@@ -60,3 +60,23 @@ def test_starter_prints_the_packaged_file(capsys: pytest.CaptureFixture[str]) ->
     """What is printed is the file itself, comments included."""
     assert run(["config", "starter"]) == 0
     assert capsys.readouterr().out == STARTER.read_text()
+
+
+def test_check_tells_what_this_version_cannot_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A configuration of Poly passes, with a warning for each part that will be refused or not served."""
+    file = tmp_path / "a.toml"
+    file.write_text(
+        'jwt_private_key = { symmetric = "0123456789abcdef0123456789abcdef" }\n'
+        '[models.m]\npackage = "smollm2-135m-instruct"\n'
+        '[memories.notes]\nembedding_model = "m"\nchunk_separators = ["."]\nstore = { hora = {} }\n'
+        '[tasks.t]\nmodel = "m"\nbiaser = { json_schema = { type = "boolean" } }\n'
+        'memorization = { memory = "notes", retrieve = 2 }\n'
+    )
+
+    assert run(["config", "check", "--config", str(file)]) == 0
+    warnings = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix(f"warning: {file}: ") for line in warnings] == [
+        "tasks.t: biaser and memorization not supported yet; its requests are refused",
+        "memories: not supported yet; they are checked, but not served",
+        "auth.jwt_private_key: not supported yet; only allowed_keys open the server",
+    ]

@@ -70,6 +70,12 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
     assert "Usage: arriero" in err
 
 
+def test_a_verb_that_is_nearly_one_is_hinted_at(capsys: pytest.CaptureFixture[str]) -> None:
+    """A slip of the keyboard gets the verb that was probably meant."""
+    assert run(["chta"]) == 2
+    assert 'no verb "chta"; did you mean "chat"?' in capsys.readouterr().err
+
+
 def test_the_traceback_flag_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
     """With `--traceback` the error itself comes out, for whoever repairs it."""
     with pytest.raises(ConfigError):

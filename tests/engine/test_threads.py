@@ -1,51 +1,70 @@
-"""The number of compute threads follows the cores that are to be had."""
+"""The number of compute threads follows the cores that others leave."""
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 
-from arriero.engine.threads import FIRST_HOLD_S, LONGEST_HOLD_S, WINDOW_S, Threads
+from arriero.engine.threads import INTERVAL_S, Threads, busy_s
 
 
-def spend(threads: Threads, seconds: float, cores: float) -> list[int]:
-    """Decode in steps of 10 ms with at most `cores` cores to be had; return the counts on the way."""
+def watched(threads: Threads, *others: float, own: float | None = None) -> list[int]:
+    """Note one interval after the other with so many cores taken by others; return the counts."""
     counts = []
-    for _ in range(round(seconds / 0.01)):
-        threads.note(0.01, 0.01 * min(cores, threads.count))
+    now = busy = mine = 0.0
+    threads.note(now, busy, mine)
+    for cores in others:
+        now += INTERVAL_S
+        used = float(threads.count) if own is None else own
+        mine += used * INTERVAL_S
+        busy += (used + cores) * INTERVAL_S
+        threads.note(now, busy, mine)
         counts.append(threads.count)
     return counts
 
 
-def test_free_cores_keep_all_threads() -> None:
-    """A step that has its cores to itself keeps its threads."""
-    assert set(spend(Threads(4), 5, cores=4)) == {4}
+@pytest.mark.parametrize(
+    ("most", "cores", "others", "count"),
+    [
+        pytest.param(2, 2, 0.0, 2, id="alone"),
+        pytest.param(2, 2, 0.3, 2, id="a server and its clients are borne"),
+        pytest.param(2, 2, 0.7, 1, id="a busy process"),
+        pytest.param(2, 2, 5.0, 1, id="never fewer than one"),
+        pytest.param(4, 8, 3.0, 4, id="others on the spare cores"),
+        pytest.param(8, 8, 2.9, 5, id="as many as are left"),
+    ],
+)
+def test_count(most: int, cores: int, others: float, count: int) -> None:
+    """As many threads as there are cores to be had."""
+    assert watched(Threads(most, cores), others) == [count]
 
 
-@pytest.mark.parametrize(("most", "cores", "count"), [(2, 1.4, 1), (8, 6.1, 6), (8, 0.3, 1), (4, 3.5, 4)])
-def test_a_busy_neighbour_takes_threads_away(most: int, cores: float, count: int) -> None:
-    """As many threads are left as there are whole cores, at least one; a small loss is borne."""
-    assert spend(Threads(most), 2 * WINDOW_S, cores)[-1] == count
+def test_threads_come_back() -> None:
+    """When the others have gone, all threads are back at the next look."""
+    assert watched(Threads(2, 2), 1.0, 1.0, 0.0, 0.1) == [1, 1, 2, 2]
 
 
-def test_one_slow_step_is_borne() -> None:
-    """A single hiccup in a run of good steps changes nothing."""
-    threads = Threads(2)
-    threads.note(0.045, 0.09)
-    threads.note(0.01, 0.008)
+def test_a_pause_says_nothing() -> None:
+    """After a pause the first look only begins a new interval."""
+    threads = Threads(2, 2)
+    threads.note(0.0, 0.0, 0.0)
+    threads.note(100.0, 200.0, 0.0)
     assert threads.count == 2
+    assert not threads.is_due(100.0 + INTERVAL_S / 2)
+    assert threads.is_due(100.0 + INTERVAL_S)
 
 
-def test_all_threads_are_tried_again() -> None:
-    """When the neighbour has gone, all threads are back after the hold."""
-    threads = Threads(2)
-    spend(threads, 2 * WINDOW_S, cores=1.2)
-    assert set(spend(threads, FIRST_HOLD_S + 0.1, cores=2)[-5:]) == {2}
-
-
-def test_a_neighbour_that_stays_is_tried_more_and_more_rarely() -> None:
-    """The share of time with too many threads falls to almost nothing."""
-    threads = Threads(2)
-    counts = spend(threads, 120, cores=1.2)
-    last = counts[-round(LONGEST_HOLD_S / 0.01) * 2 :]
-    assert counts.count(2) / len(counts) < 0.03
-    assert 0 < last.count(2) <= 3 * WINDOW_S / 0.01
+@pytest.mark.skipif(not os.path.exists("/proc/stat"), reason="this system does not count like Linux")
+def test_busy_time_counts_our_own_work() -> None:
+    """A core that works for a while was busy for about that long."""
+    cpus = frozenset(os.sched_getaffinity(0))
+    before = busy_s(cpus)
+    end = time.process_time() + 0.3
+    while time.process_time() < end:
+        pass
+    after = busy_s(cpus)
+    assert before is not None
+    assert after is not None
+    assert after - before >= 0.25

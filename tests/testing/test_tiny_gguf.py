@@ -46,15 +46,14 @@ def loaded(path: Path, *, adapters: Sequence[Path] = (), embeddings: bool = Fals
     model.close()
 
 
-def feed(context: Context, tokens: Sequence[int], start: int) -> int:
-    """Fill the batch; the last token has an output. Return the index of that output."""
+def feed(context: Context, tokens: Sequence[int], start: int) -> None:
+    """Fill the batch; only the last token has an output."""
     count = len(tokens)
     context.tokens[:count] = tokens
     context.positions[:count] = range(start, start + count)
     context.slots[:count] = 0
     context.outputs[:count] = 0
     context.outputs[count - 1] = 1
-    return count - 1
 
 
 def greedy(context: Context, tokens: Sequence[int], count: int) -> list[int]:
@@ -62,9 +61,9 @@ def greedy(context: Context, tokens: Sequence[int], count: int) -> list[int]:
     said: list[int] = []
     fed, position = list(tokens), 0
     while len(said) < count:
-        index = feed(context, fed, position)
+        feed(context, fed, position)
         assert context.decode(len(fed))
-        logits = context.logits(index)
+        logits = context.logits(1)[0]
         assert np.isfinite(logits).all()
         position += len(fed)
         fed = [int(logits.argmax())]

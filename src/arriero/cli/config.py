@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
 
 from arriero.cli import source
 from arriero.cli.terminal import show_json
-from arriero.config import load, show
+from arriero.config import show
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,9 +24,9 @@ def command() -> None:
 def check(config: Path | None, starter: bool) -> None:
     """Make every check that `serve` makes before it loads anything; exit with 2 if one fails."""
     path = source.required(config, starter=starter)
-    for warning in load.check(path, os.environ):
+    loaded = source.loaded(path, starter=False)
+    for warning in source.warnings(path, loaded):
         click.echo(f"warning: {warning}", err=True)
-    loaded = load.load_config(path, os.environ)
     click.echo(f"{path}: good, {len(loaded.models)} models, {len(loaded.tasks)} tasks")
 
 

@@ -8,6 +8,7 @@ errors for that; a traceback is shown only with `arriero --traceback`.
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,14 @@ class Verbs(click.Group):
         command = import_module(f"arriero.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        near = get_close_matches(args[0], VERBS, 1)
+        if args[0] not in VERBS and near and not args[0].startswith("-"):
+            ctx.fail(f'no verb "{args[0]}"; did you mean "{near[0]}"?')
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):

@@ -32,7 +32,11 @@ def command(config: Path | None, starter: bool, host: str | None, port: int | No
 
     Ctrl-C lets the running answers end for a short while; a second one ends at once.
     """
-    loaded = source.loaded(config, starter=starter, overrides=overrides(config, starter, host, port))
+    path = source.required(config, starter=starter)
+    flags = overrides(path, False, host, port)
+    loaded = source.loaded(path, starter=False, overrides=flags)
+    for warning in source.warnings(path, loaded, flags):
+        click.echo(f"warning: {warning}", err=True)
     from arriero.cli.loading import open_with_progress
     from arriero.server.serve import serve
 

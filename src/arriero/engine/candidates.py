@@ -54,14 +54,14 @@ class Field:
 
     def __init__(self, logits: Logits) -> None:
         self.logits = logits
-        self.peaks = _peaks(logits)
+        self.peaks = column_peaks(logits)
         self.best = float(np.maximum.reduce(self.peaks))
         if not math.isfinite(self.best):
             self._repair()
 
     def _repair(self) -> None:
         np.nan_to_num(self.logits, copy=False, nan=-np.inf, posinf=-LOWEST, neginf=-np.inf)
-        self.peaks = _peaks(self.logits)
+        self.peaks = column_peaks(self.logits)
         self.best = float(np.maximum.reduce(self.peaks))
         if self.best == -math.inf:
             raise EngineError("no token can be chosen: every logit is -inf or not a number")
@@ -120,7 +120,8 @@ class Field:
         """Return the probabilities of the whole vocabulary before normalisation."""
         weights = self.logits - np.float32(self.best)
         if temperature != 1:
-            weights *= np.float32(1 / temperature)
+            with np.errstate(over="ignore"):
+                weights *= np.float32(1 / temperature)
         np.exp(weights, out=weights)
         return weights
 
@@ -143,13 +144,21 @@ class Field:
         return Candidates(ids.take(order), logits, np.exp(logits - logits[0]))
 
 
-def _peaks(logits: Logits) -> Logits:
-    width = max(logits.size // ROWS, 1)
-    whole = logits.size - logits.size % width
-    peaks: Logits = np.maximum.reduce(logits[:whole].reshape(-1, width), axis=0)
-    ragged = logits[whole:]
+def column_width(size: int) -> int:
+    """Return how many columns a vocabulary of that size has."""
+    return max(size // ROWS, 1)
+
+
+def column_peaks(logits: Logits) -> Logits:
+    """Return the best logit of each column. Takes one vocabulary or a matrix with one in each row."""
+    size = logits.shape[-1]
+    width = column_width(size)
+    whole = size - size % width
+    peaks: Logits = np.maximum.reduce(logits[..., :whole].reshape(*logits.shape[:-1], -1, width), axis=-2)
+    ragged = logits[..., whole:]
     if ragged.size:
-        np.maximum(peaks[: ragged.size], ragged, out=peaks[: ragged.size])
+        first = peaks[..., : ragged.shape[-1]]
+        np.maximum(first, ragged, out=first)
     return peaks
 
 

@@ -143,7 +143,7 @@ struct llama_batch llama_batch_init(int32_t n_tokens, int32_t embd, int32_t n_se
 void llama_batch_free(struct llama_batch batch);
 int32_t llama_decode(void * context, struct llama_batch batch);
 int32_t llama_encode(void * context, struct llama_batch batch);
-float * llama_get_logits_ith(void * context, int32_t i);
+float * llama_get_logits(void * context);
 float * llama_get_embeddings_ith(void * context, int32_t i);
 float * llama_get_embeddings_seq(void * context, llama_seq_id sequence);
 void llama_set_n_threads(void * context, int32_t n_threads, int32_t n_threads_batch);

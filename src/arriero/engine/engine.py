@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import time
 from collections.abc import Callable
+from itertools import accumulate
 
 import numpy as np
 
@@ -18,10 +20,11 @@ from arriero.engine import wire
 from arriero.engine.dry import Breakers, breaker_sequences
 from arriero.engine.embedding import EmbeddingQueue
 from arriero.engine.generation import Generation
-from arriero.engine.llama import MAX_SLOTS, Context, Llama, build_name
+from arriero.engine.llama import MAX_SLOTS, Context, Floats, Llama, build_name
+from arriero.engine.sampler import sample_rows
 from arriero.engine.scheduler import MAX_PROMPT_OUTPUTS, Limits, Plan, Row, Scheduler, Share
 from arriero.engine.sequence import Sequence, State
-from arriero.engine.threads import Threads
+from arriero.engine.threads import Threads, busy_s
 from arriero.errors import (
     ArrieroError,
     ContextOverflow,
@@ -50,7 +53,8 @@ class Engine:
         self._embeddings = EmbeddingQueue(llama, config)
         self._breakers = functools.lru_cache(maxsize=64)(self._find_breakers)
         self._generations: dict[int, Generation] = {}
-        self._threads = Threads(config.threads)
+        self._cpus = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+        self._threads = Threads(config.threads, len(self._cpus))
         self._end_tokens: np.ndarray | None = None
         self._token_s = 0.0
         self._steps = 0
@@ -205,6 +209,7 @@ class Engine:
         generation = self._generations.pop(id, None)
         if generation:
             self._scheduler.finish(generation.sequence)
+            self._emit(wire.Step((), self._stats()))
 
     def _tokenize(self, id: int, prompt: tuple[Span, ...], add_bos: bool) -> None:
         tokens, _ = self._prompt(prompt, add_bos)
@@ -232,8 +237,8 @@ class Engine:
 
     def _decode(self, plan: Plan) -> None:
         assert self._context is not None
-        count = self._fill(plan.rows)
-        started, cpu_s = time.perf_counter(), time.process_time()
+        count = self._context.fill(*plan.batch())
+        started = time.perf_counter()
         has_room = self._context.decode(count)
         if not has_room and self._scheduler.forget_idle():
             self._carry_out(self._scheduler.take_operations())
@@ -241,58 +246,59 @@ class Engine:
         if not has_room:
             raise EngineError(f"the KV cache of model {self._config.name} has no room for {count} tokens")
         seconds = time.perf_counter() - started
-        self._adapt_threads(seconds, time.process_time() - cpu_s)
+        self._adapt_threads()
         self._decode_s += seconds
         self._note_speed(plan, count, seconds)
         self._scheduler.evaluated(plan)
 
-    def _fill(self, rows: list[Row]) -> int:
-        assert self._context is not None
-        context, n = self._context, 0
-        for row in rows:
-            sequence, end = row.sequence, n + row.count
-            first = sequence.evaluated
-            context.tokens[n:end] = sequence.tokens[first : first + row.count]
-            context.positions[n:end] = range(first, first + row.count)
-            context.slots[n:end] = sequence.slot
-            context.outputs[n:end] = sequence.all_outputs
-            if row.count == sequence.pending:
-                context.outputs[end - 1] = 1
-            n = end
-        return n
-
     def _sample(self, plan: Plan) -> list[tuple[int, Delta]]:
         assert self._context is not None
+        ends = list(accumulate(row.num_outputs for row in plan.rows))
+        if not ends[-1]:
+            return []
+        logits = self._context.logits(ends[-1])
         deltas: list[tuple[int, Delta]] = []
-        end = 0
-        for row in plan.rows:
-            sequence = row.sequence
-            end += row.count
-            generation = self._generations[sequence.id]
-            if sequence.all_outputs:
-                self._read_prompt(generation, row, end)
-            if sequence.pending:
+        sampled: list[Generation] = []
+        places: list[int] = []
+        for row, end in zip(plan.rows, ends, strict=True):
+            generation = self._generations[row.sequence.id]
+            if row.sequence.all_outputs:
+                self._read_prompt(generation, row, logits[end - row.count : end])
+            if row.sequence.pending:
                 continue
-            try:
-                delta = generation.on_logits(self._context.logits(end - 1), self._forbidden(generation))
-            except EngineError as exc:
-                self._refuse(sequence.id, exc)
-                self._abort(sequence.id)
-                continue
-            if delta:
-                deltas.append((sequence.id, delta))
-                self._completion_tokens += delta.tokens
-            if generation.finished:
+            if generation.wants_tokens:
+                generation.on_logits(logits[end - 1], self._forbidden(generation))
+                sampled.append(generation)
+                places.append(end - 1)
+            else:
+                deltas.append((row.sequence.id, generation.on_prompt_end()))
                 self._retire(generation)
+        if len(places) < len(logits):
+            logits = logits[places]
+        tokens = sample_rows([generation.sampler for generation in sampled], logits)
+        for generation, token in zip(sampled, tokens, strict=True):
+            deltas += self._take(generation, token)
         return deltas
 
-    def _read_prompt(self, generation: Generation, row: Row, end: int) -> None:
-        assert self._context is not None
+    def _take(self, generation: Generation, token: int | EngineError) -> list[tuple[int, Delta]]:
+        id = generation.sequence.id
+        if isinstance(token, EngineError):
+            self._refuse(id, token)
+            self._abort(id)
+            return []
+        delta = generation.on_token(token)
+        if generation.finished:
+            self._retire(generation)
+        if not delta:
+            return []
+        self._completion_tokens += delta.tokens
+        return [(id, delta)]
+
+    def _read_prompt(self, generation: Generation, row: Row, logits: Floats) -> None:
         first = row.sequence.evaluated - row.count
-        if first >= row.sequence.prompt_size:
-            return
-        for i in range(row.count):
-            generation.on_prompt_logits(self._context.logits(end - row.count + i), first + i)
+        if first < row.sequence.prompt_size:
+            for i in range(row.count):
+                generation.on_prompt_logits(logits[i], first + i)
 
     def _retire(self, generation: Generation) -> None:
         sequence = generation.sequence
@@ -316,11 +322,16 @@ class Engine:
 
     # -- sizes
 
-    def _adapt_threads(self, wall_s: float, cpu_s: float) -> None:
-        before = self._threads.count
-        self._threads.note(wall_s, cpu_s)
-        if self._context and self._threads.count != before:
-            self._context.use_threads(self._threads.count)
+    def _adapt_threads(self) -> None:
+        now = time.perf_counter()
+        if self._context is None or not self._threads.is_due(now):
+            return
+        busy = busy_s(self._cpus)
+        if busy is not None:
+            before = self._threads.count
+            self._threads.note(now, busy, time.process_time())
+            if self._threads.count != before:
+                self._context.use_threads(self._threads.count)
 
     def _prefill_budget(self) -> int:
         """Prompt tokens that the next batch may hold; few while streams run, by measured speed."""

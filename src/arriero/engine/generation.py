@@ -39,13 +39,14 @@ class Generation:
         self.finished = False
         self._vocab = vocab
         self._context_size = context_size
-        self._sampler = TokenSampler(request.sampling, vocab.size, sequence.tokens, breakers)
+        self.sampler = TokenSampler(request.sampling, vocab.size, sequence.tokens, breakers)
         self._detokenizer = Detokenizer(
             vocab.piece, request.stop_sequences, request.private_tokens, vocab.control_text
         )
         self._completion_tokens = 0
         self._unreported = 0
         self._logprobs: list[TokenLogprob] = []
+        self._raw: Floats | None = None
         self._created_s = time.perf_counter()
         self._first_token_s: float | None = None
 
@@ -57,28 +58,36 @@ class Generation:
         if position + 1 < self.sequence.prompt_size:
             self._logprobs.append(self._logprob(logits, self.sequence.tokens[position + 1]))
 
-    def on_logits(self, logits: Floats, forbidden: np.ndarray | None) -> Delta | None:
-        """Sample the next token and return what can be said now; the last delta has a finish_reason.
+    def on_logits(self, logits: Floats, forbidden: np.ndarray | None) -> None:
+        """Get the logits of the next token ready for the sampler, in place.
 
         forbidden: end tokens, banned while the completion is too short to end.
         """
         if self._first_token_s is None:
             self._first_token_s = time.perf_counter()
-        if self.request.max_tokens == 0:
-            return self._finish(FinishReason.LENGTH, Emission())
         if forbidden is not None and self._must_go_on:
             logits[forbidden] = -np.inf
-        raw = logits.copy() if self.request.logprobs is not None else None
-        token = self._sampler.sample(logits)
-        self._sampler.accept(token)
+        self._raw = logits.copy() if self.request.logprobs is not None else None
+
+    def on_token(self, token: int) -> Delta | None:
+        """Take the sampled token and return what can be said now; the last delta has a finish_reason."""
+        self.sampler.accept(token)
         self.sequence.tokens.append(token)
         if self._vocab.ends_generation(token) and not self.request.ignore_eos:
             return self._finish(FinishReason.STOP, self._detokenizer.flush())
         self._completion_tokens += 1
         self._unreported += 1
-        if raw is not None:
-            self._logprobs.append(self._logprob(raw, token))
+        if self._raw is not None:
+            self._logprobs.append(self._logprob(self._raw, token))
         return self._emit(self._detokenizer.feed(token))
+
+    def on_prompt_end(self) -> Delta:
+        """End a completion that wants no token."""
+        return self._finish(FinishReason.LENGTH, Emission())
+
+    @property
+    def wants_tokens(self) -> bool:
+        return self.request.max_tokens != 0
 
     @property
     def wants_end_tokens_forbidden(self) -> bool:

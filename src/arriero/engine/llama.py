@@ -137,7 +137,7 @@ class Context:
     """The evaluation state of a model: KV cache and batch buffers.
 
     The four arrays `tokens`, `positions`, `slots` and `outputs` (length `batch_size`) are the batch;
-    fill the first n entries and call `decode(n)`. A *slot* is llama.cpp's sequence id.
+    `fill` its first n entries and call `decode(n)`. A *slot* is llama.cpp's sequence id.
     """
 
     def __init__(
@@ -195,6 +195,15 @@ class Context:
         if self._lib.llama_set_adapters_lora(self._pointer, array, len(adapters), scales):
             raise ConfigError(f"cannot apply the LoRA adapters {', '.join(map(str, paths))}")
 
+    def fill(self, tokens: list[int], positions: list[int], slots: list[int], outputs: list[bool]) -> int:
+        """Write the first entries of the batch; return how many."""
+        count = len(tokens)
+        self.tokens[:count] = tokens
+        self.positions[:count] = positions
+        self.slots[:count] = slots
+        self.outputs[:count] = outputs
+        return count
+
     def decode(self, count: int) -> bool:
         """Evaluate the first `count` entries of the batch; blocks for the whole computation.
 
@@ -219,12 +228,16 @@ class Context:
         """Use so many compute threads from the next decode on."""
         self._lib.llama_set_n_threads(self._pointer, count, count)
 
-    def logits(self, index: int) -> Floats:
-        """Return the writable logits of batch entry `index`, valid until the next decode."""
-        pointer = self._lib.llama_get_logits_ith(self._pointer, index)
+    def logits(self, count: int) -> Floats:
+        """Return the writable logits of the `count` outputs of the batch, in its order: one in each row.
+
+        Valid until the next decode.
+        """
+        pointer = self._lib.llama_get_logits(self._pointer)
         if pointer == ffi.NULL:
-            raise EngineError(f"no logits for batch entry {index}")
-        return np.frombuffer(ffi.buffer(pointer, 4 * self.model.vocab.size), np.float32)
+            raise EngineError("llama.cpp gave no logits")
+        size = self.model.vocab.size
+        return np.frombuffer(ffi.buffer(pointer, 4 * count * size), np.float32).reshape(count, size)
 
     def pooled_embedding(self, slot: int) -> Floats:
         """Return a copy of the pooled embedding of a slot."""

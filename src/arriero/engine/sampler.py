@@ -20,6 +20,7 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
+from arriero.engine.batch_sampler import Row, choose_rows, row_of
 from arriero.engine.candidates import NEGLIGIBLE, Candidates, Field
 from arriero.engine.dry import Breakers, is_on, penalise_dry
 from arriero.engine.mirostat import Mirostat, drawn
@@ -107,6 +108,12 @@ class TokenSampler:
         self._temperature = min(heat, HOTTEST)
         mirostats = [Mirostat(s, vocab_size) for s in chain if isinstance(s, Mirostat1 | Mirostat2)]
         self._mirostat = mirostats[0] if mirostats else None
+        self._row = self._usual_row()
+
+    def _usual_row(self) -> Row | None:
+        if self._temperature > 0 and (self._sigmas or self._mirostat):
+            return None
+        return row_of(self._truncations, self._temperature, self._random.random)
 
     def accept(self, token: int) -> None:
         """Add a token to the history: a sampled one, a forced one or one of the prompt."""
@@ -117,6 +124,10 @@ class TokenSampler:
 
         Raises EngineError when no token can be chosen.
         """
+        self._penalise(logits)
+        return self._chosen(logits) if mask is None else self._chosen_of_allowed(logits, mask)
+
+    def _penalise(self, logits: Logits) -> None:
         if self._biased is not None:
             tokens, offsets = self._biased
             logits[tokens] += offsets
@@ -124,7 +135,6 @@ class TokenSampler:
             penalise(logits, self._history)
         if self._forbidden is not None:
             logits[self._forbidden] = -np.inf
-        return self._chosen(logits) if mask is None else self._chosen_of_allowed(logits, mask)
 
     def _chosen_of_allowed(self, logits: Logits, mask: Mask) -> int:
         allowed = _as_booleans(mask)[: logits.size]
@@ -196,6 +206,26 @@ class TokenSampler:
         if self._mirostat is not None:
             return self._mirostat.choose(candidates, uniform)
         return int(candidates.ids[drawn(candidates, uniform)])
+
+
+def sample_rows(samplers: Sequence[TokenSampler], logits: Logits) -> list[int | EngineError]:
+    """Return the next token of each sampler from its row of logits, or why there is none.
+
+    Chooses as `TokenSampler.sample` does, with far fewer calls. Works in place like it.
+    """
+    for sampler, row in zip(samplers, logits, strict=True):
+        sampler._penalise(row)
+    if len(samplers) < 2:
+        return [_alone(sampler, row) for sampler, row in zip(samplers, logits, strict=True)]
+    chosen = choose_rows(tuple(sampler._row for sampler in samplers), logits)
+    return [_alone(samplers[i], logits[i]) if token is None else token for i, token in enumerate(chosen)]
+
+
+def _alone(sampler: TokenSampler, logits: Logits) -> int | EngineError:
+    try:
+        return sampler._chosen(logits)
+    except EngineError as exc:
+        return exc
 
 
 def logprobs(logits: Logits, token: int, top: int) -> tuple[float, list[tuple[int, float]]]:

@@ -70,6 +70,11 @@ class Row:
     sequence: Sequence
     count: int
 
+    @property
+    def num_outputs(self) -> int:
+        """Number of tokens that have logits, once the row is evaluated."""
+        return self.count if self.sequence.all_outputs else int(not self.sequence.pending)
+
 
 @dataclass(slots=True)
 class Plan:
@@ -81,6 +86,21 @@ class Plan:
     @property
     def num_tokens(self) -> int:
         return sum(row.count for row in self.rows)
+
+    def batch(self) -> tuple[list[int], list[int], list[int], list[bool]]:
+        """Return the tokens of the batch with their positions, slots and whether logits are wanted."""
+        tokens: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        outputs: list[bool] = []
+        for row in self.rows:
+            sequence, count, first = row.sequence, row.count, row.sequence.evaluated
+            tokens += sequence.tokens[first : first + count]
+            positions += range(first, first + count)
+            slots += [sequence.slot] * count
+            outputs += [sequence.all_outputs] * count
+            outputs[-1] |= count == sequence.pending
+        return tokens, positions, slots, outputs
 
 
 class Scheduler:

@@ -155,6 +155,7 @@ class Supervisor:
             self._is_ready = False
             words = await self._exit_words()
             logger.error("engine of model %s %s", self.config.name, words)
+            self.stats = wire.EngineStats()
             self._fail_all(
                 EngineError(f"the engine of model {self.config.name} {words}; it is being restarted")
             )

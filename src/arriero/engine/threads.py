@@ -1,53 +1,61 @@
-"""How many compute threads a decode gets, by how much of the cores it really gets.
+"""How many compute threads a decode gets, by how many cores others leave.
 
 The threads of a decode wait for each other some hundred times, and spin while they wait: on free cores
 nothing is faster. Beside another busy process it is a disaster, as each waits for one that does not run.
-While they spin, the CPU time of a step shows what share of its cores it had. If it had too little, the
-next steps use only as many threads as there are cores to be had; from time to time all are tried again.
+So the engine looks, several times a second, how busy the cores are with other work, and uses only as many
+threads as there are cores to be had.
 
-Pure: no clock of its own.
+Pure but for `busy_s`, which reads what the system has counted.
 """
 
 from __future__ import annotations
 
-WINDOW_S = 0.1
-"""Time over which the share is taken: one hiccup does not count."""
+import os
+from pathlib import Path
 
-ENOUGH = 0.8
-"""Share of the cores below which threads are taken away."""
+INTERVAL_S = 0.5
+"""Time between two looks; the system counts in hundredths of a second."""
 
-FIRST_HOLD_S = 1.0
-LONGEST_HOLD_S = 16.0
+BORNE = 0.5
+"""Cores that others may take before a thread is taken away: a server and its clients need some."""
 
 
 class Threads:
-    """Chooses `count`, at most `most`. Call `note` after each decode."""
+    """Chooses `count`, from 1 to `most`, on `cores` cores. Call `note` after each decode."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, cores: int) -> None:
         self.count = self.most = most
-        self._wall_s = self._cpu_s = 0.0
-        self._hold_s = FIRST_HOLD_S
-        self._held_s = 0.0
+        self._cores = cores
+        self._last: tuple[float, float, float] | None = None
 
-    def note(self, wall_s: float, cpu_s: float) -> None:
-        """Take note of a decode: its duration, and the CPU time of all threads in it."""
-        if self.count < self.most:
-            self._hold(wall_s)
-            return
-        self._wall_s += wall_s
-        self._cpu_s += cpu_s
-        if self._wall_s < WINDOW_S:
-            return
-        cores = self._cpu_s / self._wall_s
-        self._wall_s = self._cpu_s = 0.0
-        if cores >= ENOUGH * self.count:
-            self._hold_s = max(FIRST_HOLD_S, self._hold_s / 2)
-        else:
-            self.count = max(1, int(cores))
+    def is_due(self, now_s: float) -> bool:
+        """Tell whether it is time for `note`."""
+        return self._last is None or now_s - self._last[0] >= INTERVAL_S
 
-    def _hold(self, wall_s: float) -> None:
-        self._held_s += wall_s
-        if self._held_s >= self._hold_s:
-            self._held_s = 0.0
-            self._hold_s = min(2 * self._hold_s, LONGEST_HOLD_S)
-            self.count = self.most
+    def note(self, now_s: float, busy_s: float, own_s: float) -> None:
+        """Take note of the time, of how long all cores together were busy, and how long with our own work.
+
+        After a pause only the time is taken: the pause says nothing about the cores now.
+        """
+        last, self._last = self._last, (now_s, busy_s, own_s)
+        if last is None or now_s - last[0] > 5 * INTERVAL_S:
+            return
+        wall_s = now_s - last[0]
+        others = max(0.0, (busy_s - last[1]) - (own_s - last[2])) / wall_s
+        free = self._cores - others
+        self.count = max(1, min(self.most, int(free + BORNE)))
+
+
+def busy_s(cpus: frozenset[int]) -> float | None:
+    """Return how long these cores together were busy since the start of the system; None where unknown."""
+    try:
+        lines = Path("/proc/stat").read_text().splitlines()
+    except OSError:
+        return None
+    ticks = 0
+    for line in lines:
+        name, *numbers = line.split()
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cpus:
+            user, nice, system, _idle, _iowait, irq, softirq = map(int, numbers[:7])
+            ticks += user + nice + system + irq + softirq
+    return ticks / os.sysconf("SC_CLK_TCK")

@@ -6,10 +6,27 @@ of them stay in any case. Definitions as in Poly's samplers and, for min-p, typi
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from arriero.engine.candidates import Candidates
 from arriero.sampling import LocallyTypical, MinP, TailFree, TopA, TopK, TopP, Xtc
+
+Weights = NDArray[np.float64]
+
+
+def num_holding(weights: Weights, share: Any, hidden: float = 0.0) -> Any:
+    """Return how many of the best hold `share` of the weight: of one list, or of each row of a matrix."""
+    cumulative = weights.cumsum(axis=-1)
+    wanted = share * (cumulative[..., -1:] + hidden)
+    return (cumulative < wanted).sum(axis=-1) + 1
+
+
+def num_reaching(weights: Weights, share: Any) -> Any:
+    """Return how many weigh at least `share` of the best: of one list, or of each row of a matrix."""
+    return (weights >= share * weights[..., :1]).sum(axis=-1)
 
 
 def keep_top_k(candidates: Candidates, sampler: TopK) -> Candidates:
@@ -17,26 +34,20 @@ def keep_top_k(candidates: Candidates, sampler: TopK) -> Candidates:
 
 
 def keep_top_p(candidates: Candidates, sampler: TopP) -> Candidates:
-    cumulative = candidates.weights.cumsum()
-    wanted = sampler.p * (float(cumulative[-1]) + candidates.hidden)
-    count = int(cumulative.searchsorted(wanted)) + 1
+    count = int(num_holding(candidates.weights, sampler.p, candidates.hidden))
     return candidates.best(max(count, sampler.min_keep))
 
 
 def keep_min_p(candidates: Candidates, sampler: MinP) -> Candidates:
-    return _keep_weights(candidates, sampler.p * float(candidates.weights[0]), sampler.min_keep)
+    count = int(num_reaching(candidates.weights, sampler.p))
+    return candidates.best(max(count, sampler.min_keep, 1))
 
 
 def keep_top_a(candidates: Candidates, sampler: TopA) -> Candidates:
-    total = candidates.total()
-    highest = float(candidates.weights[0]) / total
-    return _keep_weights(candidates, sampler.a1 * highest**sampler.a2 * total, sampler.min_keep)
-
-
-def _keep_weights(candidates: Candidates, at_least: float, min_keep: int) -> Candidates:
-    # `weights` descend; searchsorted wants them to ascend.
-    count = int((-candidates.weights).searchsorted(-at_least, side="right"))
-    return candidates.best(max(count, min_keep, 1))
+    highest = float(candidates.weights[0]) / candidates.total()
+    # a1 * highest ** a2 of the total, as a share of the best.
+    count = int(num_reaching(candidates.weights, sampler.a1 * highest ** (sampler.a2 - 1)))
+    return candidates.best(max(count, sampler.min_keep, 1))
 
 
 def keep_tail_free(candidates: Candidates, sampler: TailFree) -> Candidates:

@@ -66,6 +66,7 @@ def _serve(connection: socket.socket) -> None:
     send(wire.Ready(engine.info))
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000)  # a step makes little garbage and no cycles
     while True:
         for command in inbox.take(wait=engine.is_idle):
             engine.handle(command)

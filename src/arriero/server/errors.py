@@ -84,7 +84,8 @@ TABLE: dict[type[errors.ArrieroError], Wire] = {
     errors.Unavailable: Wire(503, "unavailable_error"),
 }
 
-OPENAI_PATHS = ("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/models")
+CHAT_PATH = "/v1/chat/"
+OPENAI_PATHS = (CHAT_PATH, "/v1/completions", "/v1/embeddings", "/v1/models")
 POLY_PATHS = ("/status", "/v1/model", "/v1/task", "/v1/memory", "/v1/stats")
 
 
@@ -133,11 +134,12 @@ def wire_of(error: errors.ArrieroError) -> Wire:
     return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
 
 
-def error_object(error: errors.ArrieroError) -> bytes:
-    """Return the OpenAI form, `{"error": {...}}`."""
+def error_object(error: errors.ArrieroError, param: str | None = None) -> bytes:
+    """Return the OpenAI form, `{"error": {...}}`; `param` overrides the error's own."""
     wire = wire_of(error)
     code = wire.code or error.code
-    return msgspec.json.encode({"error": ErrorObject(error.message, wire.type, param_of(error), code)})
+    said = ErrorObject(error.message, wire.type, param or param_of(error), code)
+    return msgspec.json.encode({"error": said})
 
 
 def problem(error: errors.ArrieroError) -> bytes:
@@ -152,6 +154,12 @@ def param_of(error: errors.ArrieroError) -> str | None:
     return error.param if isinstance(error, errors.RequestError) else None
 
 
+def _param(connection: HTTPConnection, error: errors.ArrieroError) -> str | None:
+    # Engines and tasks speak of the prompt; a chat's body has messages in its place.
+    param = param_of(error)
+    return "messages" if param == "prompt" and connection.url.path.startswith(CHAT_PATH) else param
+
+
 def error_response(connection: HTTPConnection, error: errors.ArrieroError) -> Response:
     """Answer with an error, in the dialect of the path."""
     body, media_type = _written(connection, error)
@@ -162,7 +170,7 @@ def error_response(connection: HTTPConnection, error: errors.ArrieroError) -> Re
 def _written(connection: HTTPConnection, error: errors.ArrieroError) -> tuple[bytes, str]:
     match dialect_of(connection.url.path):
         case Dialect.OPENAI:
-            return error_object(error), "application/json"
+            return error_object(error, _param(connection, error)), "application/json"
         case Dialect.POLY if not accepts_json(connection):
             return error.message.encode(), "text/plain"
         case _:

@@ -87,6 +87,10 @@ class Task:
         return self._prelude
 
     def _check_supported(self) -> None:
-        for key in NOT_YET:
-            if getattr(self.config, key) is not None:
-                raise NotSupported(f"tasks.{self.name}.{key} is not supported by this version")
+        for key in unsupported_keys(self.config):
+            raise NotSupported(f"tasks.{self.name}.{key} is not supported by this version")
+
+
+def unsupported_keys(config: TaskConfig) -> list[str]:
+    """Return the keys of a task that this version cannot honour; its requests are refused."""
+    return [key for key in NOT_YET if getattr(config, key) is not None]
