@@ -47,13 +47,16 @@ def test_threads_come_back() -> None:
 
 
 def test_a_pause_says_nothing() -> None:
-    """After a pause the first look only begins a new interval."""
+    """After a pause the first look only begins a new interval, however long the steps are."""
     threads = Threads(2, 2)
     threads.note(0.0, 0.0, 0.0)
+    threads.pause()
     threads.note(100.0, 200.0, 0.0)
     assert threads.count == 2
     assert not threads.is_due(100.0 + INTERVAL_S / 2)
     assert threads.is_due(100.0 + INTERVAL_S)
+    threads.note(110.0, 219.0, 9.0)
+    assert threads.count == 1
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/stat"), reason="this system does not count like Linux")

@@ -41,6 +41,9 @@ TARGET_STEP_S = 0.3
 
 MIN_PREFILL = 32
 
+MIN_IDLE_CELLS = 2048
+"""Idle prefixes may always take so many cells: below, attention over them costs next to nothing."""
+
 
 class Engine:
     """One model at work. `emit` takes each report; it must not block for long."""
@@ -110,6 +113,7 @@ class Engine:
         plan = self._scheduler.plan(self._prefill_budget())
         self._carry_out(plan)
         if not plan.rows:
+            self._threads.pause()
             return
         self._decode(plan)
         deltas = self._sample(plan)
@@ -368,7 +372,7 @@ class Engine:
             batch_size=max(config.batch_size, config.max_sequences),
             max_sequences=config.max_sequences,
             idle_slots=min(MAX_SLOTS - config.max_sequences, 4 * config.max_sequences + 16),
-            idle_cells=config.cells // 2,
+            idle_cells=max(MIN_IDLE_CELLS, config.cells // 8, config.context_size),
             share_prefixes=self._llama.keeps_every_position,
         )
 

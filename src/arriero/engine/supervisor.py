@@ -273,5 +273,5 @@ def _child_environment() -> dict[str, str]:
     # Compute threads that spin for long starve whoever shares the cores with them, the API process above
     # all; threads that sleep at once lose more in waking up. docs/engine.md has the figures.
     if "OMP_WAIT_POLICY" not in kept:
-        kept.setdefault("GOMP_SPINCOUNT", "10000")
+        kept.setdefault("GOMP_SPINCOUNT", "100000")
     return kept

@@ -33,17 +33,18 @@ class Threads:
         return self._last is None or now_s - self._last[0] >= INTERVAL_S
 
     def note(self, now_s: float, busy_s: float, own_s: float) -> None:
-        """Take note of the time, of how long all cores together were busy, and how long with our own work.
-
-        After a pause only the time is taken: the pause says nothing about the cores now.
-        """
+        """Take note of the time, of how long all cores together were busy, and how long with our own work."""
         last, self._last = self._last, (now_s, busy_s, own_s)
-        if last is None or now_s - last[0] > 5 * INTERVAL_S:
+        if last is None:
             return
         wall_s = now_s - last[0]
         others = max(0.0, (busy_s - last[1]) - (own_s - last[2])) / wall_s
         free = self._cores - others
         self.count = max(1, min(self.most, int(free + BORNE)))
+
+    def pause(self) -> None:
+        """Begin anew with the next `note`: a time without work says nothing about the cores."""
+        self._last = None
 
 
 def busy_s(cpus: frozenset[int]) -> float | None:
