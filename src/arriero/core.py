@@ -89,6 +89,8 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     logprobs: number of alternatives for each token; None = no logprobs at all.
     min_tokens: the end token is not allowed before this many completion tokens.
     ignore_eos: go on after the end token (benchmarks).
+    continued: later prompts may begin with this one *and* its completion (a chat), so that the prefix
+        cache keeps both; otherwise it keeps the prompt.
     add_bos: put the model's begin token first, if the model wants one and it is not there yet.
     """
 
@@ -102,6 +104,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     logprobs: int | None = None
     prompt_logprobs: bool = False
     ignore_eos: bool = False
+    continued: bool = False
     add_bos: bool = True
     return_context: bool = False
 

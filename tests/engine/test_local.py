@@ -179,9 +179,8 @@ async def test_impossible_requests_name_the_member(
 
 async def test_a_second_turn_reuses_the_first(model: LocalModel) -> None:
     """The tokens of the first turn, answer included, are not evaluated again."""
-    first = await deltas(
-        model, ask("The llama is an animal of the mountains", max_tokens=12, return_context=True, tenant="t")
-    )
+    animal = "The llama is an animal of the mountains"
+    first = await deltas(model, ask(animal, max_tokens=12, return_context=True, tenant="t", continued=True))
     context = first[-1].context
     request = GenerateRequest(
         prompt=(Span(tokens=context), Span(text=" And then")), sampling=GREEDY, max_tokens=4, tenant="t"

@@ -119,6 +119,19 @@ def test_a_chat_turn_reuses_what_the_last_turn_left() -> None:
     assert turn.cached == 53
 
 
+def test_of_a_single_completion_only_the_prompt_is_kept() -> None:
+    """What will not be continued frees the cells of its completion at once."""
+    scheduler = make()
+    s = sequence(1, range(50), continued=False)
+    scheduler.add(s)
+    for _ in range(5):
+        step(scheduler)
+    scheduler.finish(s)
+
+    assert scheduler.cells.used == 50
+    assert [len(resident.tokens) for resident in scheduler.idle.values()] == [50]
+
+
 def test_sequences_wait_for_the_prelude_that_another_evaluates() -> None:
     """Of several sessions over one new prelude, one evaluates it and all others share it."""
     scheduler = make(batch_size=64)

@@ -161,6 +161,7 @@ class Engine:
             tenant=request.tenant,
             shared=shared,
             all_outputs=request.prompt_logprobs,
+            continued=request.continued,
         )
         self._generations[id] = Generation(sequence, request, self._vocab, self._breakers, context_size=most)
         self._scheduler.add(sequence)

@@ -255,7 +255,8 @@ class Scheduler:
 
     def _retire(self, sequence: Sequence, keep: bool) -> None:
         """Give back the slot of a sequence; keep what it evaluated as an idle prefix."""
-        tokens = sequence.tokens[: sequence.evaluated]
+        size = sequence.evaluated if sequence.continued else min(sequence.evaluated, sequence.prompt_size)
+        tokens = sequence.tokens[:size]
         if keep and self.limits.share_prefixes and len(tokens) >= MIN_SHARED:
             for resident in list(self.idle.values()):
                 if _is_older_turn(resident, tokens, sequence.tenant):

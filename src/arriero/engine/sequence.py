@@ -25,6 +25,7 @@ class Sequence:
 
     reserve: the most KV cells that it may ever need (prompt and completion).
     shared: number of leading tokens that every tenant may reuse.
+    continued: what it generates is worth keeping as a prefix too, not only its prompt.
     all_outputs: logits are wanted of every prompt token, so that the whole prompt must be evaluated,
         in small steps, and is neither taken from a prefix nor kept as one.
     """
@@ -32,6 +33,7 @@ class Sequence:
     __slots__ = (
         "all_outputs",
         "cached",
+        "continued",
         "evaluated",
         "id",
         "prompt_size",
@@ -52,6 +54,7 @@ class Sequence:
         tenant: str = "",
         shared: int = 0,
         all_outputs: bool = False,
+        continued: bool = True,
     ) -> None:
         self.id = id
         self.tokens = array("i", prompt)
@@ -60,6 +63,7 @@ class Sequence:
         self.tenant = tenant
         self.shared = min(shared, len(prompt))
         self.all_outputs = all_outputs
+        self.continued = continued
         self.state = State.WAITING
         self.slot = -1
         self.evaluated = 0

@@ -29,7 +29,13 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 def bounded(
-    task: TaskConfig, sampling: SamplingParams, asked: Asked, *, prompt: tuple[Span, ...], tenant: str
+    task: TaskConfig,
+    sampling: SamplingParams,
+    asked: Asked,
+    *,
+    prompt: tuple[Span, ...],
+    tenant: str,
+    continued: bool = False,
 ) -> GenerateRequest:
     """Return the request that honours what was asked within the task's bounds."""
     return GenerateRequest(
@@ -40,6 +46,7 @@ def bounded(
         private_tokens=task.private_tokens,
         tenant=tenant,
         logprobs=asked.logprobs,
+        continued=continued,
     )
 
 

@@ -43,7 +43,7 @@ class Session:
         try:
             turn = turn_spans(self._task.config, text)
             prompt = (*await self._held(), *turn)
-            request = self._task.bounded(asked or Asked(), prompt=prompt, tenant=self._tenant)
+            request = self._task.bounded(asked or Asked(), prompt=prompt, tenant=self._tenant, continued=True)
             request = msgspec.structs.replace(request, return_context=True)
             async with aclosing(self._task.generate(request)) as deltas:
                 async for delta in deltas:

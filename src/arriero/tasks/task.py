@@ -53,17 +53,20 @@ class Task:
         Raises PrivateTokenFound, InvalidRequest, NotSupported, Unavailable.
         """
         self._check_supported()
+        is_chat = not isinstance(prompt, str)
         if isinstance(prompt, str):
             turns = turn_spans(self.config, prompt)
         else:
             turns = replay_spans(self.config, prompt, end=self.model.info.eos)
         prelude = await self.prelude()
         held = (Span(tokens=prelude, shared=True),) if prelude else ()
-        return self.bounded(asked or Asked(), prompt=(*held, *turns), tenant=tenant)
+        return self.bounded(asked or Asked(), prompt=(*held, *turns), tenant=tenant, continued=is_chat)
 
-    def bounded(self, asked: Asked, *, prompt: tuple[Span, ...], tenant: str) -> GenerateRequest:
+    def bounded(
+        self, asked: Asked, *, prompt: tuple[Span, ...], tenant: str, continued: bool
+    ) -> GenerateRequest:
         """Return the request for a prompt, within the task's bounds."""
-        return bounded(self.config, self.sampling, asked, prompt=prompt, tenant=tenant)
+        return bounded(self.config, self.sampling, asked, prompt=prompt, tenant=tenant, continued=continued)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """Stream a completion of this task and count it once it has finished.

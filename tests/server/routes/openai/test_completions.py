@@ -160,3 +160,16 @@ async def test_an_unknown_model_is_not_found(serving: Any) -> None:
         response = await client.post(PATH, json={"model": "task/nope", "prompt": "a"})
 
     assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_end_tokens_can_be_ignored_on_a_model_only(serving: Any, model_saying: Any) -> None:
+    """`ignore_eos` and `min_tokens` reach a model; a task keeps its own end."""
+    model = model_saying("xyz")
+    async with serving(model) as client:
+        body = {"prompt": "a", "ignore_eos": True, "min_tokens": 2}
+        whole = await client.post("/v1/completions", json={**body, "model": "m"})
+        refused = await client.post("/v1/completions", json={**body, "model": "task/t"})
+
+    assert whole.status_code == 200
+    assert (model.requests[0].ignore_eos, model.requests[0].min_tokens) == (True, 2)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "min_tokens")

@@ -74,6 +74,7 @@ async def create(request: Request) -> Response | ASGIApp:
 
 async def _request(target: ModelLike | Task, body: ChatRequest, tenant: str) -> GenerateRequest:
     if isinstance(target, Task):
+        body.refuse_on_task()
         asked = Asked(
             sampling=sampling(body, target.sampling, num_tokens=target.model.info.num_tokens),
             max_tokens=body.token_limit,
@@ -88,6 +89,9 @@ async def _request(target: ModelLike | Task, body: ChatRequest, tenant: str) -> 
         stop_sequences=(*body.stop_sequences, *target.chat_stop_sequences),
         tenant=tenant,
         logprobs=body.num_logprobs,
+        continued=True,
+        min_tokens=body.min_tokens,
+        ignore_eos=body.ignore_eos,
     )
 
 

@@ -98,12 +98,15 @@ async def _request(
         logprobs=body.logprobs,
         prompt_logprobs=bool(body.echo) and body.logprobs is not None,
         add_bos=isinstance(prompt, str),
+        min_tokens=body.min_tokens,
+        ignore_eos=body.ignore_eos,
     )
 
 
 async def _task_request(task: Task, prompt: Prompt, body: CompletionRequest, tenant: str) -> GenerateRequest:
     if not isinstance(prompt, str):
         raise InvalidRequest("a task takes text, not token ids", param="prompt")
+    body.refuse_on_task()
     if body.echo or body.special:
         name = "echo" if body.echo else "special"
         raise InvalidRequest(f"{name} is not possible on a task", param=name)

@@ -51,7 +51,7 @@ class StreamOptions(msgspec.Struct):
 
 
 class Parameters(msgspec.Struct, kw_only=True):
-    """Members of both requests. `min_p`, `top_k` and `repeat_penalty` are the field's extensions."""
+    """Members of both requests. The last five are the field's extensions."""
 
     model: str
     stream: bool | None = None
@@ -68,6 +68,14 @@ class Parameters(msgspec.Struct, kw_only=True):
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_k: Annotated[int, Meta(ge=-1)] | None = None
     repeat_penalty: Annotated[float, Meta(ge=0, le=10)] | None = None
+    min_tokens: Annotated[int, Meta(ge=0)] = 0
+    ignore_eos: bool = False
+
+    def refuse_on_task(self) -> None:
+        """Raise InvalidRequest for what a task's own end must not be overridden by."""
+        for name in ("min_tokens", "ignore_eos"):
+            if getattr(self, name):
+                raise InvalidRequest(f"{name} is not possible on a task", param=name)
 
     @property
     def num_choices(self) -> int:
