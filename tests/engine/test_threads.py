@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from arriero.engine.threads import INTERVAL_S, Threads, busy_s
+from arriero.engine.threads import FIRST_INTERVAL_S, INTERVAL_S, Threads, busy_s
 
 
 def watched(threads: Threads, *others: float, own: float | None = None) -> list[int]:
@@ -47,16 +47,18 @@ def test_threads_come_back() -> None:
 
 
 def test_a_pause_says_nothing() -> None:
-    """After a pause the first look only begins a new interval, however long the steps are."""
+    """After a pause all threads are back, and the first look comes soon, however long the steps are."""
     threads = Threads(2, 2)
-    threads.note(0.0, 0.0, 0.0)
+    watched(threads, 1.0)
     threads.pause()
+    assert threads.count == 2
     threads.note(100.0, 200.0, 0.0)
     assert threads.count == 2
-    assert not threads.is_due(100.0 + INTERVAL_S / 2)
-    assert threads.is_due(100.0 + INTERVAL_S)
+    assert not threads.is_due(100.0 + FIRST_INTERVAL_S / 2)
+    assert threads.is_due(100.0 + 1.5 * FIRST_INTERVAL_S)
     threads.note(110.0, 219.0, 9.0)
     assert threads.count == 1
+    assert not threads.is_due(110.0 + 1.5 * FIRST_INTERVAL_S)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/stat"), reason="this system does not count like Linux")

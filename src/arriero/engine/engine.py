@@ -113,7 +113,7 @@ class Engine:
         plan = self._scheduler.plan(self._prefill_budget())
         self._carry_out(plan)
         if not plan.rows:
-            self._threads.pause()
+            self._use_threads(self._threads.pause)
             return
         self._decode(plan)
         deltas = self._sample(plan)
@@ -333,10 +333,13 @@ class Engine:
             return
         busy = busy_s(self._cpus)
         if busy is not None:
-            before = self._threads.count
-            self._threads.note(now, busy, time.process_time())
-            if self._threads.count != before:
-                self._context.use_threads(self._threads.count)
+            self._use_threads(functools.partial(self._threads.note, now, busy, time.process_time()))
+
+    def _use_threads(self, look: Callable[[], None]) -> None:
+        before = self._threads.count
+        look()
+        if self._context and self._threads.count != before:
+            self._context.use_threads(self._threads.count)
 
     def _prefill_budget(self) -> int:
         """Prompt tokens that the next batch may hold; few while streams run, by measured speed."""

@@ -16,7 +16,10 @@ from pathlib import Path
 INTERVAL_S = 0.5
 """Time between two looks; the system counts in hundredths of a second."""
 
-BORNE = 0.5
+FIRST_INTERVAL_S = 0.1
+"""Time to the first look after a pause: most pieces of work are short."""
+
+BORNE = 0.6
 """Cores that others may take before a thread is taken away: a server and its clients need some."""
 
 
@@ -27,24 +30,28 @@ class Threads:
         self.count = self.most = most
         self._cores = cores
         self._last: tuple[float, float, float] | None = None
+        self._interval_s = FIRST_INTERVAL_S
 
     def is_due(self, now_s: float) -> bool:
         """Tell whether it is time for `note`."""
-        return self._last is None or now_s - self._last[0] >= INTERVAL_S
+        return self._last is None or now_s - self._last[0] >= self._interval_s
 
     def note(self, now_s: float, busy_s: float, own_s: float) -> None:
         """Take note of the time, of how long all cores together were busy, and how long with our own work."""
         last, self._last = self._last, (now_s, busy_s, own_s)
         if last is None:
             return
+        self._interval_s = INTERVAL_S
         wall_s = now_s - last[0]
         others = max(0.0, (busy_s - last[1]) - (own_s - last[2])) / wall_s
         free = self._cores - others
         self.count = max(1, min(self.most, int(free + BORNE)))
 
     def pause(self) -> None:
-        """Begin anew with the next `note`: a time without work says nothing about the cores."""
+        """Begin anew with all threads: a time without work says nothing about the cores."""
         self._last = None
+        self._interval_s = FIRST_INTERVAL_S
+        self.count = self.most
 
 
 def busy_s(cpus: frozenset[int]) -> float | None:
