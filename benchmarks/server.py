@@ -63,21 +63,16 @@ class Server:
         return self.process.pid
 
     def engine_counters(self) -> dict[str, float] | None:
-        """Return the engine's own counters from /v1/stats; None for a peer or where there are none."""
+        """Return the engine's own counters from /v1/stats; None for a peer."""
         if self.variant.is_peer:
             return None
-        return engine_object(msgspec.json.decode(get(self.port, "/v1/stats")))
+        return engine_counters(msgspec.json.decode(get(self.port, "/v1/stats")))
 
 
-def engine_object(stats: object) -> dict[str, float] | None:
-    """Return the numbers of the first object named `engine` anywhere in the statistics."""
-    if isinstance(stats, list):
-        stats = dict(enumerate(stats))
-    if not isinstance(stats, dict):
-        return None
-    if isinstance(engine := stats.get("engine"), dict):
-        return {key: value for key, value in engine.items() if isinstance(value, int | float)}
-    return next((found for value in stats.values() if (found := engine_object(value))), None)
+def engine_counters(stats: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:
+    """Return the counters of the one model that is served, out of the answer of /v1/stats."""
+    (counters,) = stats["engine"].values()
+    return counters
 
 
 def peer(

@@ -32,22 +32,10 @@ def test_arriero_config(tmp_path: Path, library: Path | None) -> None:
     assert not variant.is_peer
 
 
-@pytest.mark.parametrize(
-    "stats",
-    [
-        {"engine": {"steps": 3, "loop_s": 0.5, "name": "x"}},
-        {"models": {"bench": {"engine": {"steps": 3, "loop_s": 0.5}}}},
-        [{"model": "bench"}, {"engine": {"steps": 3, "loop_s": 0.5}}],
-    ],
-)
-def test_engine_object_is_found(stats: object) -> None:
-    """The engine's numbers are found wherever they stand in the statistics."""
-    assert server.engine_object(stats) == {"steps": 3, "loop_s": 0.5}
-
-
-def test_no_engine_object() -> None:
-    """Statistics without an engine object give none."""
-    assert server.engine_object({"tasks": [{"x": 1}], "engine": 3}) is None
+def test_the_counters_of_the_model_are_found() -> None:
+    """The engine's numbers are taken out of the statistics."""
+    stats = {"tasks": {}, "engine": {"bench": {"steps": 3, "loop_s": 0.5}}}
+    assert server.engine_counters(stats) == {"steps": 3, "loop_s": 0.5}
 
 
 def test_sliding_window_is_read_from_the_head(tmp_path: Path) -> None:
