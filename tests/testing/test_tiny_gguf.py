@@ -116,7 +116,7 @@ def test_encoder_embeds(tmp_path: Path) -> None:
             tokens = context.model.vocab.tokenize_whole(text, special=False)
             feed(context, tokens, 0)
             context.outputs[: len(tokens)] = 1
-            context.encode(len(tokens))
+            context.decode(len(tokens))
             vectors.append(context.pooled_embedding(0))
 
     assert vectors[0].shape == (EMBEDDING_SIZE,)

@@ -107,8 +107,6 @@ struct llama_batch {
 
 void llama_log_set(void (*callback)(int32_t level, const char * text, void * data), void * data);
 void llama_backend_init(void);
-bool llama_supports_gpu_offload(void);
-const char * llama_print_system_info(void);
 
 struct llama_model_params llama_model_default_params(void);
 struct llama_context_params llama_context_default_params(void);
@@ -120,18 +118,14 @@ void llama_free(void * context);
 const void * llama_model_get_vocab(const void * model);
 int32_t llama_model_n_ctx_train(const void * model);
 int32_t llama_model_n_embd_out(const void * model);
-bool llama_model_has_encoder(const void * model);
-bool llama_model_has_decoder(const void * model);
 bool llama_model_is_recurrent(const void * model);
 bool llama_model_is_hybrid(const void * model);
-bool llama_model_is_diffusion(const void * model);
 uint64_t llama_model_size(const void * model);
 uint64_t llama_model_n_params(const void * model);
 int32_t llama_model_desc(const void * model, char * buffer, size_t size);
 int32_t llama_model_meta_val_str(const void * model, const char * key, char * buffer, size_t size);
 const char * llama_model_chat_template(const void * model, const char * name);
 
-uint32_t llama_n_ctx(const void * context);
 int32_t llama_pooling_type(const void * context);
 void * llama_get_memory(const void * context);
 bool llama_memory_seq_rm(void * memory, llama_seq_id sequence, llama_pos from, llama_pos to);
@@ -142,25 +136,20 @@ void llama_memory_clear(void * memory, bool data);
 struct llama_batch llama_batch_init(int32_t n_tokens, int32_t embd, int32_t n_seq_max);
 void llama_batch_free(struct llama_batch batch);
 int32_t llama_decode(void * context, struct llama_batch batch);
-int32_t llama_encode(void * context, struct llama_batch batch);
 float * llama_get_logits(void * context);
 float * llama_get_embeddings_ith(void * context, int32_t i);
 float * llama_get_embeddings_seq(void * context, llama_seq_id sequence);
 void llama_set_n_threads(void * context, int32_t n_threads, int32_t n_threads_batch);
-void llama_set_abort_callback(void * context, abort_callback callback, void * data);
 
 void * llama_adapter_lora_init(void * model, const char * path);
 int32_t llama_set_adapters_lora(void * context, void ** adapters, size_t n_adapters, float * scales);
 
 int32_t llama_vocab_n_tokens(const void * vocab);
-int32_t llama_vocab_type(const void * vocab);
 int32_t llama_vocab_get_attr(const void * vocab, llama_token token);
 bool llama_vocab_is_eog(const void * vocab, llama_token token);
 llama_token llama_vocab_bos(const void * vocab);
 llama_token llama_vocab_eos(const void * vocab);
-llama_token llama_vocab_eot(const void * vocab);
 bool llama_vocab_get_add_bos(const void * vocab);
-bool llama_vocab_get_add_eos(const void * vocab);
 int32_t llama_tokenize(const void * vocab, const char * text, int32_t size, llama_token * tokens,
                        int32_t n_tokens_max, bool add_special, bool parse_special);
 int32_t llama_token_to_piece(const void * vocab, llama_token token, char * buffer, int32_t size,

@@ -64,10 +64,6 @@ class Llama:
         return self.metadata(f"{self.architecture}.attention.causal") != "false"
 
     @property
-    def has_encoder(self) -> bool:
-        return bool(self.lib.llama_model_has_encoder(self.pointer))
-
-    @property
     def keeps_every_position(self) -> bool:
         """True if the state of any prefix can be taken out of the KV cache (no recurrent layers)."""
         lib, model = self.lib, self.pointer
@@ -216,13 +212,6 @@ class Context:
         if result == _NO_ROOM:
             return False
         raise EngineError(f"llama_decode failed with {result}")
-
-    def encode(self, count: int) -> None:
-        """Evaluate the batch with an encoder (BERT and the like)."""
-        self._batch.n_tokens = count
-        result = self._lib.llama_encode(self._pointer, self._batch)
-        if result:
-            raise EngineError(f"llama_encode failed with {result}")
 
     def use_threads(self, count: int) -> None:
         """Use so many compute threads from the next decode on."""
