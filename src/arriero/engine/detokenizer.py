@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from arriero.engine.text_filter import TextFilter
 
 
-@dataclass(frozen=True, slots=True)
-class Emission:
+class Emission(NamedTuple):
     """Text that may be shown now. `stop_sequence`: the one that was found; the generation is over."""
 
     text: str = ""

@@ -26,6 +26,8 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 POOLING = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
+FEW = 32
+
 MAX_SLOTS = 256
 """Sequence ids that llama.cpp knows with a unified KV cache."""
 
@@ -169,6 +171,8 @@ class Context:
                 f" architecture {model.architecture} cannot be run"
             )
         self._memory = lib.llama_get_memory(self._pointer)
+        self._logits_pointer = ffi.NULL
+        self._logits: Floats = np.empty((0, 0), np.float32)
         self._make_batch(batch_size)
 
     @property
@@ -194,6 +198,15 @@ class Context:
     def fill(self, tokens: list[int], positions: list[int], slots: list[int], outputs: list[bool]) -> int:
         """Write the first entries of the batch; return how many."""
         count = len(tokens)
+        if count <= FEW:
+            # Without numpy: right after a decode each of its calls costs what forty of these do.
+            batch = self._batch
+            for i in range(count):
+                batch.token[i] = tokens[i]
+                batch.pos[i] = positions[i]
+                batch.seq_id[i][0] = slots[i]
+                batch.logits[i] = outputs[i]
+            return count
         self.tokens[:count] = tokens
         self.positions[:count] = positions
         self.slots[:count] = slots
@@ -225,8 +238,12 @@ class Context:
         pointer = self._lib.llama_get_logits(self._pointer)
         if pointer == ffi.NULL:
             raise EngineError("llama.cpp gave no logits")
-        size = self.model.vocab.size
-        return np.frombuffer(ffi.buffer(pointer, 4 * count * size), np.float32).reshape(count, size)
+        if pointer != self._logits_pointer or count != len(self._logits):
+            size = self.model.vocab.size
+            buffer = ffi.buffer(pointer, 4 * count * size)
+            self._logits = np.frombuffer(buffer, np.float32).reshape(count, size)
+            self._logits_pointer = pointer
+        return self._logits
 
     def pooled_embedding(self, slot: int) -> Floats:
         """Return a copy of the pooled embedding of a slot."""

@@ -63,7 +63,7 @@ class Drop:
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Row:
     """Evaluate the next `count` tokens of a sequence; logits are wanted of its last one."""
 

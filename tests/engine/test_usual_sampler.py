@@ -1,14 +1,15 @@
-"""Many rows at once give what each row's own sampler gives, token by token with equal dice."""
+"""The short way of the common chain chooses what the general way chooses, with equal dice."""
 
 from __future__ import annotations
 
 import random
 
+import msgspec
 import numpy as np
 import pytest
 
-from arriero.engine.batch_sampler import MOST, row_of
 from arriero.engine.sampler import TokenSampler, sample_rows
+from arriero.engine.usual_sampler import MOST, usual_chain
 from arriero.errors import EngineError
 from arriero.sampling import (
     AnySampler,
@@ -53,6 +54,11 @@ def random_logits(dice: random.Random, count: int, size: int) -> np.ndarray:
     return np.round(logits, dice.choice([0, 9])).astype(np.float32)
 
 
+def general(params: SamplingParams) -> SamplingParams:
+    """The same chain with a sampler that cuts nothing off, but keeps it from being usual."""
+    return msgspec.structs.replace(params, chain=(*params.chain, TopNSigma(1e6)))
+
+
 def alone(sampler: TokenSampler, logits: np.ndarray) -> int | None:
     try:
         return sampler.sample(logits)
@@ -63,14 +69,14 @@ def alone(sampler: TokenSampler, logits: np.ndarray) -> int | None:
 @pytest.mark.parametrize("size", [2, 3, 63, 64, 65, 127, 1031, 50_257])
 @pytest.mark.parametrize("count", [1, 2, 5, 16])
 @pytest.mark.parametrize("spoil", SPOILS)
-def test_rows_are_chosen_as_alone(size: int, count: int, spoil: float | None) -> None:
-    """Whatever the mixture of chains, each sequence gets the tokens that it gets on its own."""
+def test_short_and_general_way_agree(size: int, count: int, spoil: float | None) -> None:
+    """Whatever the mixture of chains, each sequence gets the tokens of the general way."""
     dice = random.Random(f"{size} {count} {spoil}")
     for _ in range(4):
         params = [random_params(dice) for _ in range(count)]
         prompts = [[dice.randrange(size) for _ in range(20)] for _ in range(count)]
         together = [TokenSampler(p, size, h) for p, h in zip(params, prompts, strict=True)]
-        apart = [TokenSampler(p, size, h) for p, h in zip(params, prompts, strict=True)]
+        apart = [TokenSampler(general(p), size, h) for p, h in zip(params, prompts, strict=True)]
         for _ in range(3):
             logits = random_logits(dice, count, size)
             if spoil is not None:
@@ -100,13 +106,13 @@ def test_a_row_without_any_choice_fails_alone(value: float) -> None:
     assert isinstance(spoilt, EngineError)
 
 
-def test_flat_rows_do_not_widen_the_others() -> None:
-    """Rows in which every token is a candidate are chosen as alone."""
-    params = [SamplingParams(chain=(MinP(1e-6),), seed=3), SamplingParams(chain=USUAL, seed=4)]
-    logits = np.zeros((2, 9000), dtype=np.float32)
-    expected = [TokenSampler(p, 9000, []).sample(row.copy()) for p, row in zip(params, logits, strict=True)]
+def test_flat_logits_are_left_to_the_general_way() -> None:
+    """Where every token is a candidate the choice is that of the general way."""
+    params = SamplingParams(chain=(MinP(1e-6),), seed=3)
+    logits = np.zeros(9000, dtype=np.float32)
+    expected = TokenSampler(general(params), 9000, []).sample(logits.copy())
 
-    assert sample_rows([TokenSampler(p, 9000, []) for p in params], logits) == expected
+    assert TokenSampler(params, 9000, []).sample(logits) == expected
 
 
 def test_no_rows() -> None:
@@ -127,9 +133,9 @@ def test_no_rows() -> None:
         ((), 1.0, False),
         ((TopK(4), TopK(3)), 1.0, False),
         ((TopK(4), Xtc(0.5)), 1.0, False),
-        ((TopK(4), Xtc(0.5)), 0.0, True),
+        ((TopK(4),), 0.0, False),
     ],
 )
 def test_usual_shape(truncations: tuple[AnySampler, ...], temperature: float, is_usual: bool) -> None:
-    """Usual are greedy rows and those that begin with a small top-k or with min-p alone."""
-    assert (row_of(truncations, temperature, random.random) is not None) == is_usual
+    """Usual are chains that begin with a small top-k or with min-p alone, and are not greedy."""
+    assert (usual_chain(truncations, temperature, random.random) is not None) == is_usual
