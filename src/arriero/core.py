@@ -79,6 +79,26 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     """Last delta: seconds from admission to the first token (prompt evaluation)."""
     predict_s: float = 0.0
     """Last delta: seconds from the first token to the end."""
+    hidden: str = ""
+    """Text that leads to the answer and is no part of it, where callers may see it; then `text` is empty."""
+
+
+class ConstraintKind(Enum):
+    """How a constraint is written."""
+
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    LARK = "lark"
+
+
+class Constraint(msgspec.Struct, frozen=True):
+    """What the text of a completion must match as a whole. Make one with `arriero.grammar.constraint`.
+
+    source: a JSON Schema as JSON text, a regular expression, or a grammar in llguidance's Lark dialect.
+    """
+
+    kind: ConstraintKind
+    source: str
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -92,6 +112,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     continued: later prompts may begin with this one *and* its completion (a chat), so that the prefix
         cache keeps both; otherwise it keeps the prompt.
     add_bos: put the model's begin token first, if the model wants one and it is not there yet.
+    constraint: what the completion must match; it ends as soon as nothing more may follow.
     """
 
     prompt: tuple[Span, ...]
@@ -107,6 +128,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     continued: bool = False
     add_bos: bool = True
     return_context: bool = False
+    constraint: Constraint | None = None
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
