@@ -53,6 +53,18 @@ def test_running_streams_are_in_every_batch_beside_a_long_prompt() -> None:
     assert [counts(step(scheduler, budget=40)) for _ in range(3)] == [{1: 1, 2: 40}] * 3
 
 
+def test_forced_tokens_go_in_one_step_as_far_as_the_batch_allows() -> None:
+    """Tokens that are certain to follow are evaluated together; every other stream still gets its token."""
+    scheduler = make(batch_size=20)
+    first, second = sequence(1, range(5), 50), sequence(2, range(100, 105), 50)
+    scheduler.add(first)
+    scheduler.add(second)
+    step(scheduler)
+    first.tokens.extend(range(30))
+
+    assert [counts(step(scheduler)) for _ in range(3)] == [{1: 19, 2: 1}, {1: 12, 2: 1}, {1: 1, 2: 1}]
+
+
 def test_a_short_prompt_passes_a_long_one_that_still_goes_on() -> None:
     """The oldest prompt keeps half of the budget; the shortest of the others is served from the rest."""
     scheduler = make()

@@ -15,12 +15,14 @@ from itertools import accumulate
 
 import numpy as np
 
-from arriero.core import Delta, GenerateRequest, ModelInfo, Span, Token
+from arriero.core import Delta, GenerateRequest, ModelInfo
 from arriero.engine import wire
+from arriero.engine.constraints import Constraints, Masks
 from arriero.engine.dry import Breakers, breaker_sequences
 from arriero.engine.embedding import EmbeddingQueue
 from arriero.engine.generation import Generation
 from arriero.engine.llama import MAX_SLOTS, Context, Floats, Llama, build_name
+from arriero.engine.prompt import Prompts
 from arriero.engine.sampler import sample_rows
 from arriero.engine.scheduler import MAX_PROMPT_OUTPUTS, Limits, Plan, Row, Scheduler, Share
 from arriero.engine.sequence import Sequence, State
@@ -33,6 +35,7 @@ from arriero.errors import (
     NotSupported,
     RequestError,
 )
+from arriero.grammar.matcher import Matcher
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,9 @@ TARGET_STEP_S = 0.3
 """How long a step may take while streams run: prompts are cut so that a token is never much later."""
 
 MIN_PREFILL = 32
+
+COMPILE_LOOK_S = 0.01
+"""How long an idle loop waits for a constraint before it looks for commands again."""
 
 MIN_IDLE_CELLS = 2048
 """Idle prefixes may always take so many cells: below, attention over them costs next to nothing."""
@@ -53,7 +59,10 @@ class Engine:
         self._vocab = llama.vocab
         self._config = config
         self._emit = emit
+        self._prompts = Prompts(self._vocab, config.name, config.context_size)
         self._embeddings = EmbeddingQueue(llama, config)
+        self._constraints = Constraints(self._vocab)
+        self._masks = Masks(self._vocab.size)
         self._breakers = functools.lru_cache(maxsize=64)(self._find_breakers)
         self._generations: dict[int, Generation] = {}
         self._cpus = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
@@ -91,7 +100,8 @@ class Engine:
     @property
     def is_idle(self) -> bool:
         scheduler = self._scheduler
-        return not (scheduler.running or scheduler.waiting or self._embeddings.is_waiting)
+        is_waiting = self._embeddings.is_waiting or self._constraints.is_waiting
+        return not (scheduler.running or scheduler.waiting or is_waiting)
 
     def handle(self, command: wire.Command) -> None:
         """Take a command. A request that cannot be done is answered with Refused at once."""
@@ -110,10 +120,14 @@ class Engine:
         if self._embeddings.is_waiting:
             for report in self._embeddings.step():
                 self._emit(report)
+        if self._constraints.is_waiting:
+            self._admit_compiled()
         plan = self._scheduler.plan(self._prefill_budget())
         self._carry_out(plan)
         if not plan.rows:
             self._use_threads(self._threads.pause)
+            if self._constraints.is_waiting:
+                self._constraints.wait(COMPILE_LOOK_S)
             return
         self._decode(plan)
         deltas = self._sample(plan)
@@ -132,9 +146,9 @@ class Engine:
             case wire.Embed(id, inputs, normalize):
                 self._embeddings.add(id, inputs, normalize)
             case wire.Tokenize(id, prompt, add_bos):
-                self._tokenize(id, prompt, add_bos)
+                self._emit(wire.Tokens(id, self._prompts.described(prompt, add_bos)))
             case wire.Detokenize(id, tokens):
-                self._detokenize(id, tokens)
+                self._emit(wire.Text(id, self._prompts.text(tokens)))
             case wire.Load():
                 raise EngineError("the model is loaded already")
 
@@ -142,7 +156,7 @@ class Engine:
         if self._context is None:
             raise NotSupported(f"model {self._config.name} only embeds; it cannot generate text")
         self._check(request)
-        tokens, shared = self._prompt(request.prompt, request.add_bos)
+        tokens, shared = self._prompts.tokens(request.prompt, request.add_bos)
         size, most = len(tokens), self._config.context_size
         if not size:
             raise InvalidRequest("the prompt is empty", param="prompt")
@@ -163,67 +177,40 @@ class Engine:
             all_outputs=request.prompt_logprobs,
             continued=request.continued,
         )
-        self._generations[id] = Generation(sequence, request, self._vocab, self._breakers, context_size=most)
-        self._scheduler.add(sequence)
+        generation = Generation(sequence, request, self._vocab, self._breakers, context_size=most)
+        if request.constraint is not None and completion:
+            self._constraints.add(generation, request.constraint)
+        else:
+            self._admit(generation)
+
+    def _admit(self, generation: Generation) -> None:
+        self._generations[generation.sequence.id] = generation
+        self._scheduler.add(generation.sequence)
+
+    def _admit_compiled(self) -> None:
+        """Admit the generations whose constraint is compiled by now."""
+        for generation, outcome in self._constraints.finished():
+            try:
+                if isinstance(outcome, ArrieroError):
+                    raise outcome
+                generation.begin(outcome)
+            except ArrieroError as exc:
+                self._refuse(generation.sequence.id, exc)
+            else:
+                self._admit(generation)
 
     def _check(self, request: GenerateRequest) -> None:
         for token, _ in request.sampling.logit_bias:
             if not 0 <= token < self._vocab.size:
                 raise InvalidRequest(f"no token {token} in the vocabulary", param="logit_bias")
 
-    def _prompt(self, spans: tuple[Span, ...], add_bos: bool) -> tuple[list[int], int]:
-        """Return the tokens of a prompt and how many leading ones are shared."""
-        self._check_length(spans)
-        tokens: list[int] = []
-        shared: int | None = None
-        for span in spans:
-            if not span.shared and shared is None and (span.text or span.tokens):
-                shared = len(tokens)
-            tokens += self._span_tokens(span)
-        shared = len(tokens) if shared is None else shared
-        if (
-            add_bos
-            and self._vocab.add_bos
-            and self._vocab.bos is not None
-            and tokens[:1] != [self._vocab.bos]
-        ):
-            tokens.insert(0, self._vocab.bos)
-            shared += 1 if shared else 0
-        return tokens, shared
-
-    def _check_length(self, spans: tuple[Span, ...]) -> None:
-        """Refuse what cannot fit before the work of tokenizing it: no token is longer than 1 KiB."""
-        size = sum(len(span.text) for span in spans)
-        if size > 1024 * self._config.context_size:
-            raise ContextOverflow(
-                f"the prompt does not fit the context window: {size} characters, and the context of model"
-                f" {self._config.name} is {self._config.context_size} tokens",
-                param="prompt",
-            )
-
-    def _span_tokens(self, span: Span) -> list[int]:
-        if not span.tokens:
-            return self._vocab.tokenize(span.text, special=span.special) if span.text else []
-        for token in span.tokens:
-            if not 0 <= token < self._vocab.size:
-                raise InvalidRequest(f"no token {token} in the vocabulary", param="prompt")
-        return list(span.tokens)
-
     def _abort(self, id: int) -> None:
         self._embeddings.abort(id)
+        self._constraints.abort(id)
         generation = self._generations.pop(id, None)
         if generation:
             self._scheduler.finish(generation.sequence)
             self._emit(wire.Step((), self._stats()))
-
-    def _tokenize(self, id: int, prompt: tuple[Span, ...], add_bos: bool) -> None:
-        tokens, _ = self._prompt(prompt, add_bos)
-        pieces = tuple(Token(self._vocab.piece(t).decode("utf-8", "replace"), t) for t in tokens)
-        self._emit(wire.Tokens(id, pieces))
-
-    def _detokenize(self, id: int, tokens: tuple[int, ...]) -> None:
-        names = b"".join(self._vocab.name(token) for token in self._span_tokens(Span(tokens=tokens)))
-        self._emit(wire.Text(id, names.decode("utf-8", "replace")))
 
     def _refuse(self, id: int, error: ArrieroError) -> None:
         param = error.param if isinstance(error, RequestError) else None
@@ -243,6 +230,7 @@ class Engine:
     def _decode(self, plan: Plan) -> None:
         assert self._context is not None
         count = self._context.fill(*plan.batch())
+        self._masks.begin(self._matchers(plan))
         started = time.perf_counter()
         has_room = self._context.decode(count)
         if not has_room and self._scheduler.forget_idle():
@@ -276,22 +264,32 @@ class Engine:
                 sampled.append(generation)
                 places.append(end - 1)
             else:
-                deltas.append((row.sequence.id, generation.on_prompt_end()))
-                self._retire(generation)
+                deltas += self._take(generation, None)
         if len(places) < len(logits):
             logits = logits[places]
-        tokens = sample_rows([generation.sampler for generation in sampled], logits)
+        found = self._masks.take()
+        masks = [found.get(generation.matcher) if generation.matcher else None for generation in sampled]
+        tokens = sample_rows([generation.sampler for generation in sampled], logits, masks)
         for generation, token in zip(sampled, tokens, strict=True):
             deltas += self._take(generation, token)
         return deltas
 
-    def _take(self, generation: Generation, token: int | EngineError) -> list[tuple[int, Delta]]:
+    def _matchers(self, plan: Plan) -> list[Matcher]:
+        """Return the matchers of those that a plan brings to their next token."""
+        due = [self._generations[row.sequence.id] for row in plan.rows if row.count == row.sequence.pending]
+        return [g.matcher for g in due if g.matcher and g.wants_tokens]
+
+    def _take(self, generation: Generation, token: int | EngineError | None) -> list[tuple[int, Delta]]:
+        """Hand a sampled token to its generation, None if it wants no token; return what it says."""
         id = generation.sequence.id
-        if isinstance(token, EngineError):
-            self._refuse(id, token)
+        try:
+            if isinstance(token, EngineError):
+                raise token
+            delta = generation.on_prompt_end() if token is None else generation.on_token(token)
+        except EngineError as exc:
+            self._refuse(id, exc)
             self._abort(id)
             return []
-        delta = generation.on_token(token)
         if generation.finished:
             self._retire(generation)
         if not delta:

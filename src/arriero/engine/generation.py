@@ -17,6 +17,8 @@ from arriero.engine.llama import Floats
 from arriero.engine.sampler import TokenSampler, logprobs
 from arriero.engine.sequence import Sequence
 from arriero.engine.vocab import Vocab
+from arriero.errors import ContextOverflow, EngineError
+from arriero.grammar.matcher import Matcher
 
 FindBreakers = Callable[[tuple[str, ...]], Breakers]
 """Finds the token sequences of DRY's breakers."""
@@ -40,9 +42,10 @@ class Generation:
         self._vocab = vocab
         self._context_size = context_size
         self.sampler = TokenSampler(request.sampling, vocab.size, sequence.tokens, breakers)
-        self._detokenizer = Detokenizer(
-            vocab.piece, request.stop_sequences, request.private_tokens, vocab.control_text
-        )
+        self._detokenizer = _detokenizer(request, vocab)
+        self._matcher: Matcher | None = None
+        self._is_complete = False
+        self._lead = Emission()
         self._completion_tokens = 0
         self._unreported = 0
         self._logprobs: list[TokenLogprob] = []
@@ -69,29 +72,52 @@ class Generation:
             logits[forbidden] = -np.inf
         self._raw = logits.copy() if self.request.logprobs is not None else None
 
+    def begin(self, matcher: Matcher) -> None:
+        """Constrain the completion from its first token on; call it before the prompt is evaluated.
+
+        What must follow by the constraint alone is evaluated with the prompt. Raises ContextOverflow
+        when there is no room for that, EngineError when private tokens leave nothing.
+        """
+        self._matcher = matcher
+        self._lead = self._follow(Emission())
+        if self._is_context_full and not self._is_complete:
+            raise ContextOverflow("the context has no room for the shortest answer", param="prompt")
+
+    @property
+    def matcher(self) -> Matcher | None:
+        """What the completion must match; where it stands now."""
+        return self._matcher
+
     def on_token(self, token: int) -> Delta | None:
-        """Take the sampled token and return what can be said now; the last delta has a finish_reason."""
-        self.sampler.accept(token)
-        self.sequence.tokens.append(token)
-        if self._vocab.ends_generation(token) and not self.request.ignore_eos:
-            return self._finish(FinishReason.STOP, self._detokenizer.flush())
-        self._completion_tokens += 1
-        self._unreported += 1
-        if self._raw is not None:
-            self._logprobs.append(self._logprob(self._raw, token))
-        return self._emit(self._detokenizer.feed(token))
+        """Take the sampled token and return what can be said now; the last delta has a finish_reason.
+
+        Tokens that must follow by the constraint are taken with it. Raises EngineError when nothing
+        may follow, or when a private token has come up in a constrained completion.
+        """
+        if self._vocab.ends_generation(token) and (self._matcher or not self.request.ignore_eos):
+            self._accept(token)
+            return self._finish(FinishReason.STOP, self._led(self._detokenizer.flush()))
+        emission = self._led(self._add(token))
+        if self._matcher is not None:
+            self._matcher.accept(token)
+            emission = self._follow(emission)
+        return self._emit(emission)
 
     def on_prompt_end(self) -> Delta:
-        """End a completion that wants no token."""
-        return self._finish(FinishReason.LENGTH, Emission())
+        """End a completion that wants no token to be sampled."""
+        return self._end(self._led(Emission()))
 
     @property
     def wants_tokens(self) -> bool:
-        return self.request.max_tokens != 0
+        return not (self._is_complete or self._is_at_limit)
 
     @property
     def wants_end_tokens_forbidden(self) -> bool:
         return self.request.ignore_eos or self.request.min_tokens > 0
+
+    @property
+    def _wants_logprobs(self) -> bool:
+        return self.request.logprobs is not None or self.request.prompt_logprobs
 
     @property
     def _must_go_on(self) -> bool:
@@ -100,22 +126,68 @@ class Generation:
     @property
     def _is_at_limit(self) -> bool:
         limit = self.request.max_tokens
-        is_long = limit is not None and self._completion_tokens >= limit
-        return is_long or len(self.sequence.tokens) >= self._context_size
+        return (limit is not None and self._completion_tokens >= limit) or self._is_context_full
+
+    @property
+    def _is_context_full(self) -> bool:
+        return len(self.sequence.tokens) >= self._context_size
+
+    def _accept(self, token: int) -> None:
+        self.sampler.accept(token)
+        self.sequence.tokens.append(token)
+
+    def _add(self, token: int) -> Emission:
+        self._accept(token)
+        self._completion_tokens += 1
+        self._unreported += 1
+        if self._raw is not None:
+            self._logprobs.append(self._logprob(self._raw, token))
+        return self._detokenizer.feed(token)
+
+    def _follow(self, emission: Emission) -> Emission:
+        """Take the tokens that must follow; one by one if each needs log probabilities of its own."""
+        assert self._matcher is not None
+        while not (self._is_over(emission) or self._matcher.is_complete):
+            forced = [] if self._wants_logprobs else self._matcher.forced()
+            if not forced:
+                break
+            for token in forced:
+                if self._is_over(emission):
+                    break
+                self._matcher.accept(token)
+                more = self._add(token)
+                emission = Emission(emission.text + more.text, more.stop_sequence)
+        self._is_complete = self._matcher.is_complete
+        return emission
+
+    def _is_over(self, emission: Emission) -> bool:
+        return emission.stopped or self._is_at_limit
+
+    def _led(self, emission: Emission) -> Emission:
+        """Return the emission after what was evaluated with the prompt, once."""
+        lead, self._lead = self._lead, Emission()
+        return Emission(lead.text + emission.text, lead.stop_sequence or emission.stop_sequence)
 
     def _emit(self, emission: Emission) -> Delta | None:
-        if emission.stopped:
-            return self._finish(FinishReason.STOP, emission)
-        if self._is_at_limit:
-            rest = self._detokenizer.flush()
-            reason = FinishReason.STOP if rest.stopped else FinishReason.LENGTH
-            return self._finish(reason, Emission(emission.text + rest.text, rest.stop_sequence))
+        if emission.stopped or self._is_complete or self._is_at_limit:
+            return self._end(emission)
         if not emission.text and not self._logprobs:
             return None
         delta = Delta(text=emission.text, tokens=self._unreported, logprobs=tuple(self._logprobs))
         self._unreported = 0
         self._logprobs.clear()
         return delta
+
+    def _end(self, emission: Emission) -> Delta:
+        if not emission.stopped:
+            rest = self._detokenizer.flush()
+            emission = Emission(emission.text + rest.text, rest.stop_sequence)
+        if self._matcher and emission.stop_sequence in self.request.private_tokens:
+            raise EngineError("the answer cannot match its constraint without a private token")
+        if self._is_complete and self._vocab.eos is not None:
+            self.sequence.tokens.append(self._vocab.eos)
+        ended = emission.stopped or self._is_complete
+        return self._finish(FinishReason.STOP if ended else FinishReason.LENGTH, emission)
 
     def _finish(self, reason: FinishReason, emission: Emission) -> Delta:
         self.finished = True
@@ -138,3 +210,11 @@ class Generation:
         value, top = logprobs(logits, token, self.request.logprobs or 0)
         name = self._vocab.name
         return TokenLogprob(token, name(token), value, tuple((t, name(t), p) for t, p in top))
+
+
+def _detokenizer(request: GenerateRequest, vocab: Vocab) -> Detokenizer:
+    """Return the detokenizer; private tokens cannot be taken out of a constrained text, so they stop it."""
+    stops, privates = request.stop_sequences, request.private_tokens
+    if request.constraint is not None:
+        stops, privates = (*stops, *privates), ()
+    return Detokenizer(vocab.piece, stops, privates, vocab.control_text)

@@ -212,14 +212,24 @@ class TokenSampler:
         return int(candidates.ids[drawn(candidates, uniform)])
 
 
-def sample_rows(samplers: Sequence[TokenSampler], logits: Logits) -> list[int | EngineError]:
-    """Return the next token of each sampler from its row of logits, or why there is none."""
-    return [_token_or_error(sampler, row) for sampler, row in zip(samplers, logits, strict=True)]
+def sample_rows(
+    samplers: Sequence[TokenSampler], logits: Logits, masks: Sequence[Mask | EngineError | None] | None = None
+) -> list[int | EngineError]:
+    """Return the next token of each sampler from its row of logits, or why there is none.
+
+    An error in place of a mask is its own answer.
+    """
+    rows = zip(samplers, logits, masks or [None] * len(samplers), strict=True)
+    return [_token_or_error(sampler, row, mask) for sampler, row, mask in rows]
 
 
-def _token_or_error(sampler: TokenSampler, logits: Logits) -> int | EngineError:
+def _token_or_error(
+    sampler: TokenSampler, logits: Logits, mask: Mask | EngineError | None
+) -> int | EngineError:
+    if isinstance(mask, EngineError):
+        return mask
     try:
-        return sampler.sample(logits)
+        return sampler.sample(logits, mask)
     except EngineError as exc:
         return exc
 

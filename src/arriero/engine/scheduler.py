@@ -129,7 +129,7 @@ class Scheduler:
         self._admit()
         plan = self.take_operations()
         decoding = [s for s in self.running if s.state is State.DECODE]
-        plan.rows += [Row(sequence, sequence.pending) for sequence in decoding]
+        plan.rows += _decode_rows(decoding, self.limits.batch_size)
         room = min(prefill_budget, self.limits.batch_size - plan.num_tokens)
         plan.rows += _prefill_rows([s for s in self.running if s.state is State.PREFILL], room)
         return plan
@@ -294,6 +294,17 @@ class Scheduler:
     def _share(self, source: int, target: int, count: int) -> None:
         self.cells.share(source, target, count)
         self._operations.append(Share(source, target, count))
+
+
+def _decode_rows(decoding: list[Sequence], room: int) -> list[Row]:
+    """Give each one token, then the oldest first what else is certain to follow (forced tokens)."""
+    room -= len(decoding)
+    rows = []
+    for sequence in decoding:
+        more = min(sequence.pending - 1, room)
+        room -= more
+        rows.append(Row(sequence, 1 + more))
+    return rows
 
 
 def _prefill_rows(prompts: list[Sequence], room: int) -> list[Row]:
