@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from arriero.config.schema import TaskConfig
-from arriero.core import GenerateRequest, Span
+from arriero.core import Constraint, ConstraintKind, GenerateRequest, Span
 from arriero.errors import InvalidRequest
 from arriero.sampling import SamplingParams, Temperature
 from arriero.tasks.bounds import Asked, bounded
@@ -59,3 +59,23 @@ def test_what_was_asked_is_in_the_request() -> None:
     made = request(TaskConfig(model="m", stop_sequences=("a", "b")), asked)
 
     assert (made.sampling, made.stop_sequences, made.logprobs) == (sampling, ("a", "b", "c"), 2)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "bias_prompt", "expected"),
+    [
+        (None, None, ("a", "b")),
+        (None, "so", ("a", "b")),
+        (Constraint(ConstraintKind.REGEX, "x"), None, ()),
+        (Constraint(ConstraintKind.REGEX, "x"), "so", ("a", "b")),
+    ],
+)
+def test_stop_sequences_are_for_free_text(
+    constraint: Constraint | None, bias_prompt: str | None, expected: tuple[str, ...]
+) -> None:
+    """They are in the request if any of its text is free."""
+    task = TaskConfig(model="m", stop_sequences=("a",), bias_prompt=bias_prompt)
+
+    made = bounded(task, OWN, Asked(stop_sequences=("b",)), prompt=PROMPT, tenant="", constraint=constraint)
+
+    assert (made.constraint, made.stop_sequences) == (constraint, expected)

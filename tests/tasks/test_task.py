@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from arriero.config.schema import BiaserConfig, MemorizationConfig, TaskConfig
-from arriero.core import Span
-from arriero.errors import EngineError, NotSupported, PrivateTokenFound
+from arriero.core import Constraint, ConstraintKind, Span
+from arriero.errors import EngineError, InvalidRequest, NotSupported, PrivateTokenFound
 from arriero.tasks.bounds import Asked
 from arriero.tasks.stats import Duration
 from arriero.tasks.task import Task
 from arriero.testing.echo import BOS, EOS, EchoModel
+
+YES_OR_NO = Constraint(ConstraintKind.REGEX, "yes|no")
 
 
 def task_on(model: EchoModel, **config: Any) -> Task:
@@ -74,22 +76,54 @@ async def test_a_private_token_is_refused_before_the_model_is_asked() -> None:
     assert model.requests == []
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("biaser", BiaserConfig(json_schema={"type": "boolean"})),
-        ("bias_prompt", "so"),
-        ("memorization", MemorizationConfig(memory="m")),
-    ],
-)
-async def test_what_is_not_supported_is_said(key: str, value: object) -> None:
-    """A task that needs constraints or a memory is refused by key, not run without them."""
-    task = task_on(EchoModel(), **{key: value})
+async def test_what_is_not_supported_is_said() -> None:
+    """A task that needs a memory is refused by key, not run without it."""
+    task = task_on(EchoModel(), memorization=MemorizationConfig(memory="m"))
 
-    with pytest.raises(NotSupported, match=rf"tasks\.t\.{key}"):
+    with pytest.raises(NotSupported, match=r"tasks\.t\.memorization"):
         task.start("me")
-    with pytest.raises(NotSupported, match=rf"tasks\.t\.{key}"):
+    with pytest.raises(NotSupported, match=r"tasks\.t\.memorization"):
         await task.request("a", tenant="me")
+
+
+async def test_the_tasks_constraint_is_in_every_request() -> None:
+    """Single requests and sessions carry it; stop sequences would cut the answer and are left out."""
+    model = EchoModel("yes")
+    config = TaskConfig(model="echo", biaser=BiaserConfig(regex="yes|no"), stop_sequences=("e",))
+    task = Task("t", config, model, constraint=YES_OR_NO)
+
+    await answered(task, "a", Asked(stop_sequences=("s",)))
+    async with aclosing(task.start("me").complete("a")) as deltas:
+        assert "".join([delta.text async for delta in deltas]) == "yes"
+
+    assert [request.constraint for request in model.requests] == [YES_OR_NO, YES_OR_NO]
+    assert [request.stop_sequences for request in model.requests] == [(), ()]
+
+
+async def test_a_caller_may_constrain_a_task_that_is_free() -> None:
+    """What the caller asks for is in the request."""
+    request = await task_on(EchoModel()).request("a", tenant="", asked=Asked(constraint=YES_OR_NO))
+
+    assert request.constraint == YES_OR_NO
+
+
+async def test_a_caller_cannot_change_the_constraint_of_a_task() -> None:
+    """The task's own stands, and the caller is told so."""
+    config = TaskConfig(model="echo", biaser=BiaserConfig(regex="yes|no"))
+    task = Task("t", config, EchoModel(), constraint=YES_OR_NO)
+
+    with pytest.raises(InvalidRequest, match="the task t has a constraint of its own") as caught:
+        await task.request("a", tenant="", asked=Asked(constraint=YES_OR_NO))
+
+    assert caught.value.param == "response_format"
+
+
+def test_a_biaser_without_its_constraint_is_our_mistake() -> None:
+    """A task is never run free by accident."""
+    config = TaskConfig(model="echo", biaser=BiaserConfig(regex="yes|no"))
+
+    with pytest.raises(AssertionError, match="biaser"):
+        Task("t", config, EchoModel())
 
 
 async def test_stats_count_what_was_completed() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from arriero.core import GenerateRequest, Span
+from arriero.core import Constraint, GenerateRequest, Span
 from arriero.errors import InvalidRequest
 from arriero.sampling import SamplingParams
 
@@ -20,12 +20,14 @@ class Asked(msgspec.Struct, frozen=True):
     sampling: in place of the task's; make it from `Task.sampling` by `with_overrides`.
     max_tokens: lowers the task's own, never raises it.
     stop_sequences: in addition to the task's own.
+    constraint: what the answer must match; only on a task that has none of its own.
     """
 
     sampling: SamplingParams | None = None
     max_tokens: int | None = None
     stop_sequences: tuple[str, ...] = ()
     logprobs: int | None = None
+    constraint: Constraint | None = None
 
 
 def bounded(
@@ -36,17 +38,24 @@ def bounded(
     prompt: tuple[Span, ...],
     tenant: str,
     continued: bool = False,
+    constraint: Constraint | None = None,
 ) -> GenerateRequest:
-    """Return the request that honours what was asked within the task's bounds."""
+    """Return the request that honours what was asked within the task's bounds.
+
+    Stop sequences end free text only, so that a constrained answer is whole.
+    """
+    has_free_text = constraint is None or bool(task.bias_prompt)
+    stop_sequences = tuple(dict.fromkeys((*task.stop_sequences, *asked.stop_sequences)))
     return GenerateRequest(
         prompt=prompt,
         sampling=asked.sampling or sampling,
         max_tokens=_lower(task.max_tokens, asked.max_tokens),
-        stop_sequences=tuple(dict.fromkeys((*task.stop_sequences, *asked.stop_sequences))),
+        stop_sequences=stop_sequences if has_free_text else (),
         private_tokens=task.private_tokens,
         tenant=tenant,
         logprobs=asked.logprobs,
         continued=continued,
+        constraint=constraint,
     )
 
 

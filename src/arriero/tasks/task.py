@@ -6,9 +6,10 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from arriero.core import Span
-from arriero.errors import NotSupported
+from arriero.errors import InvalidRequest, NotSupported
 from arriero.sampling import SamplingParams
 from arriero.tasks.bounds import Asked, bounded
+from arriero.tasks.phases import two_phases
 from arriero.tasks.prompt import prelude_spans, replay_spans, turn_spans
 from arriero.tasks.session import Session
 from arriero.tasks.stats import TaskStats
@@ -17,23 +18,34 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from arriero.config.schema import TaskConfig
-    from arriero.core import Delta, GenerateRequest, Model
+    from arriero.core import Constraint, Delta, GenerateRequest, Model
     from arriero.engine.message import Message
 
-NOT_YET = ("biaser", "bias_prompt", "memorization")
+NOT_YET = ("memorization",)
 
 
 class Task:
     """Owns its stats and the tokens of its prelude; used from one event loop.
 
+    constraint: of the task's biaser, as `constraint.task_constraints` makes it.
     sampling: the task's own chain and seed.
     stats: None until a completion has finished.
     """
 
-    def __init__(self, name: str, config: TaskConfig, model: Model, *, threads_per_session: int = 8) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: TaskConfig,
+        model: Model,
+        *,
+        constraint: Constraint | None = None,
+        threads_per_session: int = 8,
+    ) -> None:
+        assert (constraint is None) == (config.biaser is None), "a biaser must not go without its constraint"
         self.name = name
         self.config = config
         self.model = model
+        self.constraint = constraint
         self.sampling = SamplingParams(chain=config.chain, seed=config.seed)
         self.stats: TaskStats | None = None
         self._threads = threads_per_session
@@ -65,8 +77,19 @@ class Task:
     def bounded(
         self, asked: Asked, *, prompt: tuple[Span, ...], tenant: str, continued: bool
     ) -> GenerateRequest:
-        """Return the request for a prompt, within the task's bounds."""
-        return bounded(self.config, self.sampling, asked, prompt=prompt, tenant=tenant, continued=continued)
+        """Return the request for a prompt, within the task's bounds, for `generate`."""
+        if asked.constraint is not None and self.constraint is not None:
+            message = f"the task {self.name} has a constraint of its own; leave response_format out"
+            raise InvalidRequest(message, param="response_format")
+        return bounded(
+            self.config,
+            self.sampling,
+            asked,
+            prompt=prompt,
+            tenant=tenant,
+            continued=continued,
+            constraint=self.constraint or asked.constraint,
+        )
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """Stream a completion of this task and count it once it has finished.
@@ -74,12 +97,18 @@ class Task:
         Tokens in the prompt (rather than text) were there before the turn and are not counted.
         """
         held_tokens = sum(len(span.tokens) for span in request.prompt)
-        async with aclosing(self.model.generate(request)) as deltas:
+        async with aclosing(self._answer(request)) as deltas:
             async for delta in deltas:
                 if delta.finish_reason is not None:
                     stats = self.stats or TaskStats()
                     self.stats = stats.counting(delta, held_tokens=held_tokens, threads=self._threads)
                 yield delta
+
+    def _answer(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        bias_prompt = self.config.bias_prompt
+        if not bias_prompt:
+            return self.model.generate(request)
+        return two_phases(self.model, request, bias_prompt=bias_prompt, show_hidden=self.config.show_hidden)
 
     async def prelude(self) -> tuple[int, ...]:
         """Return the tokens of the prelude, the model's begin token first if it wants one."""

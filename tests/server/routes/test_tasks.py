@@ -81,6 +81,38 @@ async def test_an_end_event_comes_on_request(serving: Any, model_saying: Any) ->
     )
 
 
+THINKING = '[tasks.thinking]\nmodel = "m"\nbias_prompt = "So:"\nshow_hidden = %s'
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("true", "id:hidden\ndata:h\n\nid:hidden\ndata:m\n\nid:token\ndata:y\n\n"),
+        ("false", "id:token\ndata:y\n\n"),
+    ],
+)
+async def test_hidden_text_is_shown_on_request(
+    serving: Any, model_saying: Any, asked: str, expected: str
+) -> None:
+    """Where the task allows it `?hidden=true` shows what was said before the bias prompt."""
+    async with serving(model_saying("hm", "y"), THINKING % "true") as client:
+        body = (await client.get("/v1/task/thinking/live", params={**TEXT, "hidden": asked})).text
+
+    assert body == expected
+
+
+async def test_hidden_text_is_shown_only_where_the_task_allows_it(serving: Any, model_saying: Any) -> None:
+    """Otherwise the request is refused before anything is generated; without the wish it is answered."""
+    model = model_saying("hm", "y")
+    async with serving(model, THINKING % "false") as client:
+        refused = await client.get("/v1/task/thinking/live", params={**TEXT, "hidden": "true"})
+        whole = await client.get("/v1/task/thinking/completion", params=TEXT)
+
+    assert (refused.status_code, refused.text) == (403, "the task thinking does not show its hidden text")
+    assert whole.json() == {"text": "y"}
+    assert len(model.requests) == 2
+
+
 async def test_silence_is_filled_with_polys_comment(serving: Any, model_saying: Any) -> None:
     """After a second without a piece the head and a comment are sent."""
     model = model_saying("x", hold_at=0)

@@ -1,7 +1,8 @@
 """Poly's routes on tasks, in Poly's wire forms: list, status, completion, live (SSE), chat, stats.
 
 A stream on `live` ends when its body ends. `?end=true` asks for a last event `end` with the finish
-reason and the usage; an error after the first piece is an event `error`.
+reason and the usage; `?hidden=true` asks for what a task says before its bias prompt, as events of the
+id `hidden`, if the task allows that. An error after the first piece is an event `error`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import msgspec
 from starlette.responses import Response
 
 from arriero import sse
+from arriero.errors import Forbidden
 from arriero.server.context import context_of, principal_of
 from arriero.server.errors import UpgradeRequired, accepts_json, problem
 from arriero.server.routes.ops import json_response
@@ -63,6 +65,7 @@ async def _completed(gate: Gate, session: Session, prompt: str) -> Response:
 
 async def live(request: Request) -> Response | ASGIApp:
     """Stream the completion of one prompt."""
+    with_hidden = _asks_for_hidden(request)
     session = _session(request)
     prompt = await read_prompt(request)
     if request.method == "HEAD":
@@ -74,16 +77,28 @@ async def live(request: Request) -> Response | ASGIApp:
         text = problem(error).decode() if as_json else error.message
         return sse.encode(sse.ServerSentEvent(text, event="error"))
 
-    events = _events(context_of(request).gate, session, prompt, with_end=with_end)
+    gate = context_of(request).gate
+    events = _events(gate, session, prompt, with_end=with_end, with_hidden=with_hidden)
     return EventStream(events, failed=failed, keep_alive_s=KEEP_ALIVE_S)
 
 
+def _asks_for_hidden(request: Request) -> bool:
+    """Whether hidden text is wanted. Raises Forbidden when the task does not show it."""
+    task = _task(request)
+    wanted = request.query_params.get("hidden") == "true"
+    if wanted and not task.config.show_hidden:
+        raise Forbidden(f"the task {task.name} does not show its hidden text")
+    return wanted
+
+
 async def _events(
-    gate: Gate, session: Session, prompt: str, *, with_end: bool
+    gate: Gate, session: Session, prompt: str, *, with_end: bool, with_hidden: bool
 ) -> AsyncGenerator[bytes, None]:
-    pieces = Pieces()
+    pieces, hidden = Pieces(), Pieces("hidden")
     async with gate.place(), closing(session.complete(prompt)) as deltas:
         async for delta in deltas:
+            if with_hidden and (event := hidden.encode(delta.hidden)):
+                yield event
             if event := pieces.encode(delta.text):
                 yield event
             if with_end and delta.finish_reason is not None:
@@ -93,7 +108,8 @@ async def _events(
 class Pieces:
     """Writes pieces of text as Poly's events. A CRLF cut between two pieces stays one line end."""
 
-    def __init__(self) -> None:
+    def __init__(self, id: str = "token") -> None:
+        self._id = id
         self._after_cr = False
 
     def encode(self, text: str) -> bytes:
@@ -104,7 +120,7 @@ class Pieces:
         if not text:
             return b""
         self._after_cr = text.endswith("\r")
-        return sse.encode(sse.ServerSentEvent(text, id="token"))
+        return sse.encode(sse.ServerSentEvent(text, id=self._id))
 
 
 def end_event(delta: Delta) -> bytes:
