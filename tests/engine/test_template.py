@@ -55,6 +55,9 @@ BRACKETS = """{{ bos_token }}{% for m in messages %}
 {%- endif %}
 {% endfor %}"""
 
+TEACHES = '{# <tool_call>{"name": #}'
+"""Shows that a template teaches calls in a form that we know."""
+
 TALK = [{"role": "user", "content": " Hi "}, {"role": "assistant", "content": "Yes?"}]
 MORE = [*TALK, {"role": "user", "content": "Why"}]
 EMPTY = [{"role": "user", "content": ""}]
@@ -172,7 +175,7 @@ def test_the_dialect_is_that_of_hugging_face(source: str, expected: str) -> None
 
 def test_further_variables_reach_the_template() -> None:
     """Named extras and tools are variables of the template."""
-    source = "{{ enable_thinking }} {{ tools | tojson }}"
+    source = TEACHES + "{{ enable_thinking }} {{ tools | tojson }}"
 
     spans = template(source).render(EMPTY, tools=[{"name": "f"}], enable_thinking=False)
 
@@ -214,7 +217,7 @@ SMUGGLED = "<|im_end|>"
 )
 def test_no_field_of_a_message_smuggles_special_tokens(message: dict[str, object]) -> None:
     """Wherever a name stands in a message, no trusted span holds it."""
-    spans = template("{{ messages | tojson }}").render([message])
+    spans = template(TEACHES + "{{ messages | tojson }}").render([message])
 
     assert SMUGGLED in text_of(spans)
     assert not any(SMUGGLED in span.text for span in spans if span.special)
@@ -222,7 +225,9 @@ def test_no_field_of_a_message_smuggles_special_tokens(message: dict[str, object
 
 def test_tools_and_extras_do_not_smuggle_special_tokens() -> None:
     """Tool definitions and further variables are the caller's text too."""
-    spans = template("{{ tools | tojson }}{{ topic }}").render(EMPTY, tools=[{"a": SMUGGLED}], topic=SMUGGLED)
+    spans = template(TEACHES + "{{ tools | tojson }}{{ topic }}").render(
+        EMPTY, tools=[{"a": SMUGGLED}], topic=SMUGGLED
+    )
 
     assert [span.text for span in spans if not span.special] == [SMUGGLED, SMUGGLED]
 
@@ -328,8 +333,8 @@ def test_text_parts_are_joined_by_newlines() -> None:
     ],
 )
 def test_absent_content_is_empty_or_none_beside_tool_calls(message: dict[str, object], expected: str) -> None:
-    """A null content is an empty string, except beside tool calls, where templates ask for none."""
-    source = "{{ \"''\" if messages[0].content == '' else messages[0].content }}"
+    """A null content is an empty string, except beside tool calls, where unknown templates ask for none."""
+    source = "{# tool_calls #}{{ \"''\" if messages[0].content == '' else messages[0].content }}"
 
     assert text_of(template(source).render([message])) == expected
 
@@ -396,3 +401,62 @@ def test_one_template_serves_many_requests() -> None:
     chat = template("{% for a in range(30000) %}{% endfor %}x")
 
     assert [text_of(chat.render(EMPTY)) for _ in range(3)] == ["x"] * 3
+
+
+TOOL = {"type": "function", "function": {"name": "f"}}
+CALLED = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "call_1", "function": {"name": "f", "arguments": "{}"}}],
+}
+RESULT = {"role": "tool", "content": "3", "tool_call_id": "call_1"}
+
+
+@pytest.mark.parametrize("source", [CHATML, "{% if tools %}{{ tools }}{% endif %}" + CHATML])
+def test_a_template_that_teaches_no_form_of_calls_gets_them_as_text(source: str) -> None:
+    """The tools stand in the system message, calls and results in the messages."""
+    text = text_of(template(source).render([*TALK[:1], CALLED, RESULT], tools=[TOOL]))
+
+    assert text.startswith("<|im_start|>system\nYou can call functions.")
+    assert text.endswith(
+        '<|im_start|>assistant\n<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call><|im_end|>\n'
+        "<|im_start|>user\n<tool_response>\n3\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_a_template_without_a_form_of_calls_may_tell_of_earlier_ones() -> None:
+    """As long as no tools are offered, its own words for calls and results stand."""
+    source = "{% for m in messages %}{{ m.role }}:{{ m.tool_calls | length }} {% endfor %}"
+
+    assert text_of(template(source).render([CALLED, RESULT])) == "assistant:1 tool:0 "
+
+
+@pytest.mark.parametrize("calls", [None, []])
+def test_no_calls_are_as_if_the_member_were_absent(calls: object) -> None:
+    """Clients send null or an empty list back; templates ask whether the member is there."""
+    source = TEACHES + "{{ 'tool_calls' in messages[0] }}"
+    message = {"role": "assistant", "content": "x", "tool_calls": calls}
+
+    assert text_of(template(source).render([message])) == "False"
+
+
+def test_ids_fit_the_form_of_calls() -> None:
+    """Mistral's templates take ids of nine letters and digits; an id and its reference stay equal."""
+    source = "{# [TOOL_CALLS][ #}{{ messages[0].tool_calls[0].id }} {{ messages[1].tool_call_id }}"
+    call = {"id": "abcDEF123", "function": {"name": "f", "arguments": "{}"}}
+    fitting = {"role": "assistant", "content": None, "tool_calls": [call]}
+
+    first, second = text_of(template(source).render([CALLED, RESULT])).split()
+    kept = text_of(template(source).render([fitting, RESULT | {"tool_call_id": "abcDEF123"}]))
+
+    assert first == second
+    assert len(first) == 9
+    assert first.isalnum()
+    assert kept == "abcDEF123 abcDEF123"
+
+
+def test_beside_calls_in_a_known_form_content_is_text() -> None:
+    """Templates of Qwen look for words in it."""
+    source = TEACHES + "{{ 'x' in messages[0].content }}"
+
+    assert text_of(template(source).render([CALLED])) == "False"

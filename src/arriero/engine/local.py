@@ -100,7 +100,11 @@ class LocalModel:
         return self._chat_template().stop_sequences
 
     async def render_chat(
-        self, messages: Sequence[Mapping[str, object]], *, add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        add_generation_prompt: bool = True,
     ) -> tuple[Span, ...]:
         """Return the prompt for chat messages, by the model's own template; works in a thread.
 
@@ -108,7 +112,8 @@ class LocalModel:
         """
 
         def render() -> tuple[Span, ...]:
-            return self._chat_template().render(messages, add_generation_prompt=add_generation_prompt)
+            template = self._chat_template()
+            return template.render(messages, tools=tools, add_generation_prompt=add_generation_prompt)
 
         return await asyncio.to_thread(render)
 

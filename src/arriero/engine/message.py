@@ -6,6 +6,7 @@ Knows nothing of templates or tasks.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -33,12 +34,16 @@ def _plain(message: Message, where: str) -> dict[str, object]:
     if not isinstance(role, str) or ROLE.fullmatch(role) is None:
         raise InvalidRequest(f"{where}.role must be a word such as 'user'", param=f"{where}.role")
     plain = dict(message)
-    calls = message.get("tool_calls")
+    # Templates ask whether there is the member; clients send back null or an empty list.
+    calls = plain.pop("tool_calls", None)
     plain["content"] = content_text(message.get("content"), f"{where}.content")
-    if calls and message.get("content") is None:
+    if not calls:
+        return plain
+    if message.get("content") is None:
         plain["content"] = None
     if isinstance(calls, Sequence) and not isinstance(calls, str):
-        plain["tool_calls"] = [_parsed_call(call) for call in calls]
+        calls = [_parsed_call(call) for call in calls]
+    plain["tool_calls"] = calls
     return plain
 
 
@@ -62,6 +67,31 @@ def _part_text(part: object, where: str) -> str:
     if not isinstance(text, str):
         raise InvalidRequest(f"{where}.text must be a string", param=where)
     return text
+
+
+def with_short_ids(messages: Sequence[Message], size: int) -> list[dict[str, object]]:
+    """Return the messages with the ids of calls as `size` letters and digits; equal ids stay equal."""
+    return [_with_short_ids(message, size) for message in messages]
+
+
+def _with_short_ids(message: Message, size: int) -> dict[str, object]:
+    short = dict(message)
+    if "tool_call_id" in message:
+        short["tool_call_id"] = _short_id(message["tool_call_id"], size)
+    calls = message.get("tool_calls")
+    if isinstance(calls, Sequence):
+        short["tool_calls"] = [
+            {**call, "id": _short_id(call.get("id"), size)} if isinstance(call, Mapping) else call
+            for call in calls
+        ]
+    return short
+
+
+def _short_id(id: object, size: int) -> str:
+    text = str(id)
+    if len(text) == size and text.isascii() and text.isalnum():
+        return text
+    return hashlib.sha256(text.encode()).hexdigest()[:size]
 
 
 def _parsed_call(call: object) -> object:

@@ -2,6 +2,7 @@
 
 Special tokens that the template writes are special; in what the caller sent (contents, names,
 tools, anything) they stay text. Rendering is foreign code within bounds: see `template_sandbox`.
+Tools go to the template if it teaches a form of calls that we know, else into the messages as text.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from jinja2.exceptions import TemplateSyntaxError
 
-from arriero.engine.message import Message, plain_messages
+from arriero.engine.call_texts import with_call_texts
+from arriero.engine.message import Message, plain_messages, with_short_ids
 from arriero.engine.special_text import Marks, SpecialNames
 from arriero.engine.template_sandbox import TemplateSandbox
 from arriero.errors import InvalidRequest, NotSupported
+from arriero.grammar.call_format import CallFormat, taught_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,6 +63,7 @@ class ChatTemplate:
         self.source = source if source is not None else CHATML if chatml else PLAIN
         self.stop_sequences = PLAIN_STOP if self.source is PLAIN else ()
         self.problem: str | None = None
+        self._call_format = taught_format(self.source)
         self._bos = bos
         self._eos = eos
         self._names = SpecialNames(special_tokens)
@@ -78,11 +82,16 @@ class ChatTemplate:
 
         Content is handed to the template as one string. Messages of the role `developer` become
         `system` unless the template knows the word. `extra` are further variables of the template.
+        tools: OpenAI's definitions of the functions that may be called.
         Raises InvalidRequest with the template's own words when it refuses the messages.
         """
         if self._code is None:
             raise NotSupported(f"the model's chat template cannot be used: {self.problem}")
         plain = self._known_roles(plain_messages(messages))
+        if self._call_format is not None:
+            plain = _fitting(plain, self._call_format)
+        elif tools or "tool_calls" not in self.source:
+            plain, tools = with_call_texts(plain, tools), None
         marks = Marks(self._names, [plain, tools, extra, self.source])
         values: dict[str, object] = {"documents": None}
         values |= {name: marks.marked(value) for name, value in extra.items()}
@@ -113,6 +122,12 @@ class ChatTemplate:
         if "developer" in self.source:
             return messages
         return [m | {"role": "system"} if m["role"] == "developer" else m for m in messages]
+
+
+def _fitting(messages: list[dict[str, object]], form: CallFormat) -> list[dict[str, object]]:
+    """Return the messages as templates of a form expect them: with ids that fit, without null contents."""
+    texts = [message | {"content": message["content"] or ""} for message in messages]
+    return texts if form.id_size is None else with_short_ids(texts, form.id_size)
 
 
 def _marked(message: Message, marks: Marks) -> dict[str, object]:

@@ -255,13 +255,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     ({"stream": "yes"}, "stream"),
     ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
-    ({"tools": [{"type": "function"}]}, "tools"),
-    ({"tool_choice": "required"}, "tool_choice"),
     ({"functions": [{}]}, "functions"),
-    ({"response_format": {"type": "json_object"}}, "response_format"),
     ({"modalities": ["audio"]}, "modalities"),
-    ({"guided_json": {}}, "guided_json"),
-    ({"grammar": "root ::= x"}, "grammar"),
+    ({"guided_whitespace_pattern": " "}, "guided_whitespace_pattern"),
 ]
 
 

@@ -139,7 +139,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"logprobs": 21}, "logprobs"),
     ({"echo": "yes"}, "echo"),
     ({"max_tokens": -1}, "max_tokens"),
-    ({"response_format": {"type": "json_schema"}}, "response_format"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    ({"tools": [{}]}, "tools"),
+    ({"tool_choice": "required"}, "tool_choice"),
 ]
 
 

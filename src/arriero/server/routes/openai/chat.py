@@ -13,10 +13,13 @@ from msgspec import Meta
 from arriero.core import GenerateRequest
 from arriero.errors import InvalidRequest
 from arriero.server.context import context_of, principal_of
+from arriero.server.routes.openai.answer import AnswerReader, DeltaWriter, Event, message
 from arriero.server.routes.openai.choices import Choice, UsageCount, generations, interleaved
 from arriero.server.routes.openai.logprobs import chat_logprobs
-from arriero.server.routes.openai.parameters import Parameters, read_parameters, sampling
+from arriero.server.routes.openai.parameters import read_parameters, sampling
+from arriero.server.routes.openai.response_format import asked_constraint
 from arriero.server.routes.openai.stream import ChunkTemplate, event_stream
+from arriero.server.routes.openai.tools import ToolMembers, ToolUse, tool_use
 from arriero.server.routes.ops import json_response
 from arriero.server.streaming import answered
 from arriero.tasks.bounds import Asked
@@ -30,18 +33,25 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp
 
-    from arriero.core import Delta
+    from arriero.core import Constraint, Delta
     from arriero.server.context import ModelLike
     from arriero.server.gate import Gate
 
 
-class ChatRequest(Parameters, kw_only=True):
+NULL, NOTHING = b"null", b"{}"
+BEGIN = b'{"role":"assistant","content":""}'
+BEGIN_WITH_TOOLS = b'{"role":"assistant","content":null}'
+"""Null, because clients join the pieces: the content of an answer that only calls stays null."""
+
+
+class ChatRequest(ToolMembers, kw_only=True):
     """The body."""
 
     messages: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=1024)]
     max_completion_tokens: Annotated[int, Meta(ge=0)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    include_reasoning: bool = False
 
     @property
     def token_limit(self) -> int | None:
@@ -64,56 +74,77 @@ async def create(request: Request) -> Response | ASGIApp:
     principal = principal_of(request)
     gate = context_of(request).gate
     target = context_of(request).model_or_task(principal, body.model)
-    generate = await _request(target, body, principal.tenant)
+    generate, tools = await _request(target, body, principal.tenant)
     streams = generations(target, [generate], body.num_choices)
+    readers = [AnswerReader(tools.parser() if tools else None, body.include_reasoning) for _ in streams]
     if not body.stream:
-        return await answered(request, _whole(gate, streams, body))
-    chunks = ChatChunks(body)
+        return await answered(request, _whole(gate, streams, readers, body))
+    chunks = ChatChunks(body, readers)
     return event_stream(gate, streams, chunks, num_choices=body.num_choices, include_usage=body.include_usage)
 
 
-async def _request(target: ModelLike | Task, body: ChatRequest, tenant: str) -> GenerateRequest:
+async def _request(
+    target: ModelLike | Task, body: ChatRequest, tenant: str
+) -> tuple[GenerateRequest, ToolUse | None]:
+    constraint = await asked_constraint(body)
     if isinstance(target, Task):
-        body.refuse_on_task()
-        asked = Asked(
-            sampling=sampling(body, target.sampling, num_tokens=target.model.info.num_tokens),
-            max_tokens=body.token_limit,
-            stop_sequences=body.stop_sequences,
-            logprobs=body.num_logprobs,
-        )
-        return await target.request(body.messages, tenant=tenant, asked=asked)
-    return GenerateRequest(
-        prompt=await target.render_chat(body.messages),
+        return await _task_request(target, body, constraint, tenant), None
+    tools = await tool_use(body, target, constraint)
+    # Stop sequences end free text only, so that what must match a constraint is whole.
+    free_text = tools.free_text if tools else constraint is None
+    request = GenerateRequest(
+        prompt=await target.render_chat(body.messages, tools=tools.shown if tools else None),
         sampling=sampling(body, DEFAULT_SAMPLING, num_tokens=target.info.num_tokens),
         max_tokens=body.token_limit,
-        stop_sequences=(*body.stop_sequences, *target.chat_stop_sequences),
+        stop_sequences=(*body.stop_sequences, *target.chat_stop_sequences) if free_text else (),
         tenant=tenant,
         logprobs=body.num_logprobs,
         continued=True,
         min_tokens=body.min_tokens,
         ignore_eos=body.ignore_eos,
+        constraint=tools.constraint if tools else constraint,
     )
+    return request, tools
 
 
-async def _whole(gate: Gate, streams: list[AsyncIterator[Delta]], body: ChatRequest) -> Response:
+async def _task_request(
+    task: Task, body: ChatRequest, constraint: Constraint | None, tenant: str
+) -> GenerateRequest:
+    body.refuse_on_task()
+    if body.offered_tools:
+        raise InvalidRequest("a task takes no tools", param="tools")
+    asked = Asked(
+        sampling=sampling(body, task.sampling, num_tokens=task.model.info.num_tokens),
+        max_tokens=body.token_limit,
+        stop_sequences=body.stop_sequences,
+        logprobs=body.num_logprobs,
+        constraint=constraint,
+    )
+    return await task.request(body.messages, tenant=tenant, asked=asked)
+
+
+async def _whole(
+    gate: Gate, streams: list[AsyncIterator[Delta]], readers: list[AnswerReader], body: ChatRequest
+) -> Response:
     choices = [Choice() for _ in streams]
+    events: list[list[Event]] = [[] for _ in streams]
     count = UsageCount(body.num_choices)
     async with gate.place(), aclosing(interleaved(streams)) as deltas:
         async for index, delta in deltas:
             choices[index].add(delta)
+            events[index] += readers[index].read(delta)
             count.add(index, delta)
     said = _identity("chat.completion", body.model)
-    said["choices"] = [_choice_object(index, choice, body) for index, choice in enumerate(choices)]
+    said["choices"] = [
+        {
+            "index": index,
+            "message": message(events[index]),
+            "logprobs": chat_logprobs(choice.logprobs) if body.logprobs else None,
+            "finish_reason": readers[index].finish_reason(choice.finish_reason),
+        }
+        for index, choice in enumerate(choices)
+    ]
     return json_response({**said, "usage": count.total()})
-
-
-def _choice_object(index: int, choice: Choice, body: ChatRequest) -> dict[str, Any]:
-    return {
-        "index": index,
-        "message": {"role": "assistant", "content": choice.text, "refusal": None},
-        "logprobs": chat_logprobs(choice.logprobs) if body.logprobs else None,
-        "finish_reason": choice.finish_reason,
-    }
 
 
 def _identity(kind: str, model: str) -> dict[str, Any]:
@@ -124,7 +155,7 @@ def _identity(kind: str, model: str) -> dict[str, Any]:
 class ChatChunks:
     """Writes the events of a chat. The first of each choice also tells the role."""
 
-    def __init__(self, body: ChatRequest) -> None:
+    def __init__(self, body: ChatRequest, readers: list[AnswerReader]) -> None:
         said = _identity("chat.completion.chunk", body.model)
         self._template = ChunkTemplate(
             id=said["id"],
@@ -133,29 +164,39 @@ class ChatChunks:
             model=body.model,
             include_usage=body.include_usage,
         )
+        self._readers = readers
+        self._writers = [DeltaWriter() for _ in readers]
         self._begun: set[int] = set()
         self._with_logprobs = bool(body.logprobs)
 
     def piece(self, index: int, delta: Delta) -> bytes:
-        events = b""
+        reader, writer = self._readers[index], self._writers[index]
+        chunks: list[bytes] = []
         if index not in self._begun:
             self._begun.add(index)
-            events = self._chunk(index, b'{"role":"assistant","content":""}')
-        if delta.text or (delta.logprobs and self._with_logprobs):
-            text = b'{"content":' + msgspec.json.encode(delta.text) + b"}"
-            events += self._chunk(index, text, logprobs=self._logprobs(delta))
+            chunks.append(self._chunk(index, BEGIN_WITH_TOOLS if reader.may_call else BEGIN))
+        said = [writer.delta(event) for event in reader.read(delta)]
+        logprobs = self._logprobs(delta)
+        if logprobs != NULL and not said:
+            said = [NOTHING]
+        for one in said:
+            chunks.append(self._chunk(index, one, logprobs=logprobs))
+            logprobs = NULL
         if delta.finish_reason is not None:
-            events += self._chunk(index, b"{}", finish_reason=b'"%b"' % delta.finish_reason.value.encode())
-        return events
+            reason = b'"%b"' % reader.finish_reason(delta.finish_reason).encode()
+            chunks.append(self._chunk(index, NOTHING, finish_reason=reason))
+        return b"".join(chunks)
+
+    def _logprobs(self, delta: Delta) -> bytes:
+        if not self._with_logprobs or not delta.logprobs:
+            return NULL
+        return msgspec.json.encode(chat_logprobs(delta.logprobs))
 
     def usage(self, total: dict[str, object]) -> bytes:
         return self._template.usage(total)
 
-    def _logprobs(self, delta: Delta) -> bytes:
-        return msgspec.json.encode(chat_logprobs(delta.logprobs)) if self._with_logprobs else b"null"
-
     def _chunk(
-        self, index: int, said: bytes, *, logprobs: bytes = b"null", finish_reason: bytes = b"null"
+        self, index: int, said: bytes, *, logprobs: bytes = NULL, finish_reason: bytes = NULL
     ) -> bytes:
         choice = b'{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b}'
         return self._template.chunk(choice % (index, said, logprobs, finish_reason))

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from arriero.core import Usage
+from arriero.core import FinishReason, Usage
 from arriero.server.streaming import closing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
-    from arriero.core import Delta, FinishReason, GenerateRequest, TokenLogprob
+    from arriero.core import Delta, GenerateRequest, TokenLogprob
 
 
 class Generator(Protocol):
@@ -87,7 +87,7 @@ class Choice:
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.logprobs: list[TokenLogprob] = []
-        self.finish_reason: FinishReason | None = None
+        self.finish_reason = FinishReason.LENGTH
 
     @property
     def text(self) -> str:
@@ -98,7 +98,7 @@ class Choice:
         """Take the next delta."""
         self.texts.append(delta.text)
         self.logprobs.extend(delta.logprobs)
-        self.finish_reason = delta.finish_reason
+        self.finish_reason = delta.finish_reason or self.finish_reason
 
 
 class UsageCount:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -21,7 +21,8 @@ from arriero.server.routes.models import check_tokens
 from arriero.server.routes.openai.choices import Choice, UsageCount, generations, interleaved
 from arriero.server.routes.openai.inputs import Input, listed
 from arriero.server.routes.openai.logprobs import CompletionLogprobs
-from arriero.server.routes.openai.parameters import Parameters, read_parameters, sampling
+from arriero.server.routes.openai.parameters import UNSUPPORTED, Parameters, read_parameters, sampling
+from arriero.server.routes.openai.response_format import asked_constraint
 from arriero.server.routes.openai.stream import ChunkTemplate, event_stream
 from arriero.server.routes.ops import json_response
 from arriero.server.streaming import answered
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp
 
-    from arriero.core import Delta
+    from arriero.core import Constraint, Delta
     from arriero.server.context import ModelLike
     from arriero.server.gate import Gate
 
@@ -44,12 +45,15 @@ MAX_PROMPTS = 128
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's default for this route."""
 
+NO_TOOLS: dict[str, tuple[object, ...]] = {"tool_choice": (None, "none", "auto"), "tools": (None, [])}
+
 Prompt = str | list[int]
 
 
 class CompletionRequest(Parameters, kw_only=True):
     """The body."""
 
+    unsupported: ClassVar[dict[str, tuple[object, ...]]] = UNSUPPORTED | NO_TOOLS
     prompt: Input
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
@@ -70,7 +74,8 @@ async def create(request: Request) -> Response | ASGIApp:
     prompts = listed(body.prompt, param="prompt", max_length=MAX_PROMPTS)
     if len(prompts) * body.num_choices > MAX_PROMPTS:
         raise InvalidRequest(f"n times the number of prompts is above {MAX_PROMPTS}", param="n")
-    requests = [await _request(target, prompt, body, principal.tenant) for prompt in prompts]
+    constraint = await asked_constraint(body)
+    requests = [await _request(target, prompt, body, constraint, principal.tenant) for prompt in prompts]
     echoes = [await _echo(target, prompt, body) for prompt in prompts for _ in range(body.num_choices)]
     streams = generations(target, requests, body.num_choices)
     if not body.stream:
@@ -80,10 +85,14 @@ async def create(request: Request) -> Response | ASGIApp:
 
 
 async def _request(
-    target: ModelLike | Task, prompt: Prompt, body: CompletionRequest, tenant: str
+    target: ModelLike | Task,
+    prompt: Prompt,
+    body: CompletionRequest,
+    constraint: Constraint | None,
+    tenant: str,
 ) -> GenerateRequest:
     if isinstance(target, Task):
-        return await _task_request(target, prompt, body, tenant)
+        return await _task_request(target, prompt, body, constraint, tenant)
     if isinstance(prompt, str):
         span = Span(text=prompt, special=body.special)
     else:
@@ -93,17 +102,20 @@ async def _request(
         prompt=(span,),
         sampling=sampling(body, DEFAULT_SAMPLING, num_tokens=target.info.num_tokens),
         max_tokens=body.token_limit,
-        stop_sequences=body.stop_sequences,
+        stop_sequences=body.stop_sequences if constraint is None else (),
         tenant=tenant,
         logprobs=body.logprobs,
         prompt_logprobs=bool(body.echo) and body.logprobs is not None,
         add_bos=isinstance(prompt, str),
         min_tokens=body.min_tokens,
         ignore_eos=body.ignore_eos,
+        constraint=constraint,
     )
 
 
-async def _task_request(task: Task, prompt: Prompt, body: CompletionRequest, tenant: str) -> GenerateRequest:
+async def _task_request(
+    task: Task, prompt: Prompt, body: CompletionRequest, constraint: Constraint | None, tenant: str
+) -> GenerateRequest:
     if not isinstance(prompt, str):
         raise InvalidRequest("a task takes text, not token ids", param="prompt")
     body.refuse_on_task()
@@ -115,6 +127,7 @@ async def _task_request(task: Task, prompt: Prompt, body: CompletionRequest, ten
         max_tokens=body.max_tokens,
         stop_sequences=body.stop_sequences,
         logprobs=body.logprobs,
+        constraint=constraint,
     )
     return await task.request(prompt, tenant=tenant, asked=asked)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 async def listing(request: Request) -> Response:
     """List what can stand as `model` in a request."""
     context, principal = context_of(request), principal_of(request)
-    ids = context.model_names(principal)
+    ids = [*context.model_names(principal), *context.remote_names(principal)]
     ids += [TASK_PREFIX + name for name in context.task_names(principal)]
     return json_response({"object": "list", "data": [_model_object(context, id) for id in ids]})
 
@@ -26,7 +26,9 @@ async def one(request: Request) -> Response:
     """Describe one model or task."""
     context = context_of(request)
     id = request.path_params["id"]
-    context.model_or_task(principal_of(request), id)
+    principal = principal_of(request)
+    if id not in context.remote_names(principal):
+        context.model_or_task(principal, id)
     return json_response(_model_object(context, id))
 
 

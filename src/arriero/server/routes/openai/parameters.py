@@ -5,16 +5,19 @@ Unknown members are ignored, as other servers do, unless they would change the m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from arriero.errors import InvalidRequest
 from arriero.server.body import decoded, read_json_bytes
+from arriero.server.routes.openai.response_format import ConstraintMembers
 from arriero.tasks.sampling_overrides import with_overrides
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
 
     from arriero.sampling import SamplingParams
@@ -24,18 +27,10 @@ UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "best_of": (None, 1),
     "function_call": (None, "none", "auto"),
     "functions": (None, []),
-    "grammar": (None, ""),
-    "guided_choice": (None,),
-    "guided_grammar": (None,),
-    "guided_json": (None,),
-    "guided_regex": (None,),
-    "json_schema": (None,),
+    "guided_whitespace_pattern": (None,),
     "modalities": (None, ["text"]),
-    "response_format": (None, {"type": "text"}),
-    "structured_outputs": (None,),
+    "structural_tag": (None,),
     "suffix": (None, ""),
-    "tool_choice": (None, "none", "auto"),
-    "tools": (None, []),
     "web_search_options": (None,),
 }
 """Members that change the meaning -> the values that leave it as it is. Any other value is refused."""
@@ -50,8 +45,10 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool = False
 
 
-class Parameters(msgspec.Struct, kw_only=True):
+class Parameters(ConstraintMembers, kw_only=True):
     """Members of both requests. The last five are the field's extensions."""
+
+    unsupported: ClassVar[dict[str, tuple[object, ...]]] = UNSUPPORTED
 
     model: str
     stream: bool | None = None
@@ -101,13 +98,15 @@ P = TypeVar("P", bound=Parameters)
 async def read_parameters(request: Request, kind: type[P]) -> P:
     """Return the body of a generating request. Raises InvalidRequest whose `param` names the member."""
     body = await read_json_bytes(request)
-    refuse_unsupported(decoded(body, dict[str, msgspec.Raw]))
+    refuse_unsupported(decoded(body, dict[str, msgspec.Raw]), kind.unsupported)
     return decoded(body, kind)
 
 
-def refuse_unsupported(members: dict[str, msgspec.Raw]) -> None:
+def refuse_unsupported(
+    members: dict[str, msgspec.Raw], unsupported: Mapping[str, tuple[object, ...]]
+) -> None:
     """Raise InvalidRequest for the first member that this server cannot honour."""
-    for name, neutral in UNSUPPORTED.items():
+    for name, neutral in unsupported.items():
         if name in members and msgspec.json.decode(members[name]) not in neutral:
             raise InvalidRequest(f"{name} is not supported with this value", param=name)
 
