@@ -6,19 +6,19 @@ import json
 import tomllib
 from typing import TYPE_CHECKING
 
+import pytest
+
 from arriero.cli.main import run
 from arriero.cli.source import STARTER
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
 
 def test_check_says_what_a_good_configuration_holds(capsys: pytest.CaptureFixture[str]) -> None:
     """The starter passes its own check."""
     assert run(["config", "check", "--starter"]) == 0
-    assert capsys.readouterr() == (f"{STARTER}: good, 2 models, 3 tasks\n", "")
+    assert capsys.readouterr() == (f"{STARTER}: good, 2 models, 7 tasks\n", "")
 
 
 def test_check_refuses_with_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +76,46 @@ def test_check_tells_what_this_version_cannot_do(tmp_path: Path, capsys: pytest.
     assert run(["config", "check", "--config", str(file)]) == 0
     warnings = capsys.readouterr().err.splitlines()
     assert [line.removeprefix(f"warning: {file}: ") for line in warnings] == [
-        "tasks.t: biaser and memorization not supported yet; its requests are refused",
+        "tasks.t: memorization not supported yet; its requests are refused",
         "memories: not supported yet; they are checked, but not served",
         "auth.jwt_private_key: not supported yet; only allowed_keys open the server",
     ]
+
+
+@pytest.mark.parametrize("verb", [["config", "check"], ["config", "show"], ["serve"], ["chat", "t"]])
+def test_a_wrong_constraint_is_told_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: list[str]
+) -> None:
+    """Every verb that reads a configuration names file, line and key, and exits with 2."""
+    file = tmp_path / "a.toml"
+    file.write_text(
+        '[models.m]\npackage = "smollm2-135m-instruct"\n[tasks.t]\nmodel = "m"\nbiaser.choice = []\n'
+    )
+
+    assert run([*verb, "--config", str(file)]) == 2
+    assert f"{file}:5: tasks.t.biaser.choice: " in capsys.readouterr().err
+
+
+def test_a_file_of_poncho_is_checked_and_shown_by_the_same_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`config show` prints it as our TOML, which loads again."""
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "log_level: info\nserver: {host: 127.0.0.1, port: 8080}\n"
+        "vllm_backend: {host: 'http://vllm', port: 8000, model_name_override: real,\n"
+        "  allow_logprobs: false, crop_max_tokens: true}\n"
+        "routing: {timeout_seconds: 600, max_payload_size_mb: 10}\n"
+        "model_config_data: {model_public_name: p, max_position_embeddings: 9, max_tokens: 8}\n"
+    )
+
+    assert run(["config", "check", "--config", str(file)]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{file}: good, 1 models, 0 tasks\n"
+    assert err == ""
+    assert run(["config", "show", "--config", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert tomllib.loads(shown)["models"]["vllm"]["max_context"] == 9
+    (tmp_path / "same.toml").write_text(shown)
+    assert run(["config", "show", "--config", str(tmp_path / "same.toml")]) == 0
+    assert capsys.readouterr().out == shown

@@ -19,6 +19,8 @@ path = "a.gguf"
 url = "http://example.org/b.gguf"
 [models.starter]
 package = "smollm2-135m-instruct"
+[models.remote]
+upstream = { urls = ["http://vllm:8000", "http://other"], model = "m" }
 [tasks.talk]
 model = "local"
 """
@@ -43,6 +45,7 @@ def test_models_and_tasks_are_listed_with_their_origin(
         f"model  local    {tmp_path}/a.gguf",
         "model  fetched  http://example.org/b.gguf",
         "model  starter  smollm2-135m-instruct",
+        "model  remote   http://vllm:8000",
         "task   talk     local",
     ]
 

@@ -15,12 +15,16 @@ from arriero.errors import ConfigError
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CONFIG_PATH", raising=False)
     return tmp_path
 
 
 def test_without_options_the_first_candidate_is_taken(folder: Path) -> None:
-    """arriero.toml stands before config.toml; without both there is none."""
+    """Our file stands before Poly's, and that before Poncho's; without all of them there is none."""
     assert source.found(None, starter=False) is None
+    (folder / "config").mkdir()
+    (folder / "config" / "config.yaml").touch()
+    assert source.found(None, starter=False) == Path("config/config.yaml")
     (folder / "config.toml").touch()
     assert source.found(None, starter=False) == Path("config.toml")
     (folder / "arriero.toml").touch()
@@ -35,6 +39,18 @@ def test_options_stand_before_candidates(folder: Path) -> None:
     assert source.found(None, starter=True) == source.STARTER
 
 
+def test_the_variable_of_poncho_stands_before_candidates(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CONFIG_PATH names the file; options stand before it."""
+    (folder / "arriero.toml").touch()
+    monkeypatch.setenv("CONFIG_PATH", "/etc/poncho.yaml")
+
+    assert source.found(None, starter=False) == Path("/etc/poncho.yaml")
+    assert source.found(Path("other.toml"), starter=False) == Path("other.toml")
+    assert source.found(None, starter=True) == source.STARTER
+
+
 def test_two_configurations_are_a_wrong_usage(folder: Path) -> None:
     """Nobody can mean both."""
     with pytest.raises(click.UsageError, match="exclude each other"):
@@ -44,7 +60,8 @@ def test_two_configurations_are_a_wrong_usage(folder: Path) -> None:
 def test_no_configuration_says_what_to_do(folder: Path) -> None:
     """The message names the files that were looked for and both ways out."""
     with pytest.raises(
-        ConfigError, match=r"neither arriero\.toml nor config\.toml .* --config FILE, .* --starter"
+        ConfigError,
+        match=r"neither arriero\.toml nor config\.toml nor config/config\.yaml .* --config FILE.* --starter",
     ):
         source.required(None, starter=False)
 

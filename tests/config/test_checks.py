@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from arriero.config.load import check, load_config, parse_config
+from arriero.config.problem import Problem
+from arriero.config.schema import Config
 from arriero.config.weights import weights_fault
 from arriero.errors import ConfigError
 
@@ -47,15 +49,16 @@ MEMORY = MODEL + '[memories.notes]\nembedding_model = "m"\nstore = { hora = {} }
             MEMORY + "pre_filter = ['a',\n'(']",
             "c.toml:7: memories.notes.pre_filter[1]: not a regular expression",
         ),
-        (TASK + "biaser = {}", "c.toml:5: tasks.t.biaser: give one of json_schema and json_schema_file"),
+        (
+            TASK + "biaser = {}",
+            "c.toml:5: tasks.t.biaser: give exactly one of json_schema, json_schema_file, choice, regex",
+        ),
         (
             TASK + "biaser = { json_schema = {}, json_schema_file = 'x' }",
-            "c.toml:5: tasks.t.biaser: give one of json_schema and json_schema_file",
+            "c.toml:5: tasks.t.biaser: give exactly one of json_schema, json_schema_file, choice, regex",
         ),
-        (
-            TASK + "biaser = { json_schema_file = '/no/such.json' }",
-            "c.toml:5: tasks.t.biaser.json_schema_file: /no/such.json cannot be read: No such file",
-        ),
+        (TASK + "biaser.regex = ''", "c.toml:5: tasks.t.biaser.regex: expected a string of length >= 1"),
+        (TASK + "biaser.choice = 'a'", "c.toml:5: tasks.t.biaser.choice: expected"),
         (
             TASK + 'samplers = [\n"topk:k=1",\n"topq"]',
             'c.toml:7: tasks.t.samplers[1]: unknown sampler "topq"; did you mean "top',
@@ -146,25 +149,17 @@ def test_an_unknown_architecture_is_left_to_another_library(tmp_path: Path) -> N
     assert parse_config(text, {}).models["m"].architecture == "brand-new"
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "does not hold a JSON object"),
-        (b"[1]", "does not hold a JSON object"),
-        (b'{"type": ', "does not hold a JSON object"),
-        (b"\xff", "does not hold a JSON object"),
-        (b"[" * 100_000, "does not hold a JSON object"),
-        (b'{"a":' * 100_000, "does not hold a JSON object"),
-        (b" " * (1024 * 1024 + 1), "is larger than"),
-    ],
-)
-def test_a_schema_file_must_hold_an_object(tmp_path: Path, content: bytes, message: str) -> None:
-    """A schema file that is not a JSON object is refused before anything is loaded."""
-    (tmp_path / "s.json").write_bytes(content)
-    (tmp_path / "c.toml").write_text(TASK + "biaser = { json_schema_file = 's.json' }")
+def test_what_the_caller_hands_in_is_checked_last() -> None:
+    """Its faults are told with line and key, once all else is well."""
 
-    with pytest.raises(ConfigError, match=message):
-        load_config(tmp_path / "c.toml", {})
+    def doubt(config: Config) -> list[Problem]:
+        return [Problem(("tasks", name, "model"), "is doubted") for name in config.tasks]
+
+    with pytest.raises(ConfigError, match=r"arriero\.toml:4: tasks\.t\.model: is doubted"):
+        parse_config(TASK, {}, doubt)
+    with pytest.raises(ConfigError) as caught:
+        parse_config(TASK + "biaser = {}", {}, doubt)
+    assert "is doubted" not in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -233,7 +228,12 @@ def test_a_bad_download_of_an_earlier_start_is_found(tmp_path: Path) -> None:
             TASK + "biaser.json_schema.type='null'\nstop_sequences=['a']",
             "c.toml:6: tasks.t.stop_sequences: no effect",
         ),
-        (TASK + "bias_prompt = 'a'", "c.toml:5: tasks.t.bias_prompt: no effect without a biaser"),
+        (
+            TASK + "bias_prompt = 'a'",
+            "c.toml:5: tasks.t.bias_prompt: without a biaser the answer after it is free too",
+        ),
+        (TASK + "bias_prompt = 'a'", "c.toml:5: tasks.t.bias_prompt: the free answer before it may fill"),
+        (TASK + "show_hidden = true", "c.toml:5: tasks.t.show_hidden: no effect without a bias_prompt"),
         (MODEL + "gpu_layers = 3", "c.toml:3: models.m.gpu_layers: no effect without use_gpu = true"),
         (MODEL + "batch_size = 8", "c.toml:3: models.m.batch_size: prompts are evaluated 8 tokens at a time"),
         (MODEL, "c.toml:2: models.m.url: the download is not checked; give its sha256"),

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from arriero.config.decode import converted, keys_of, named_struct_of, struct_of
+from arriero.config.decode import converted, keys_of, named_structs_of, struct_of
 from arriero.config.load import check, load_config
 from arriero.config.poly import MODEL_ALIASES
+from arriero.config.remote import RemoteModelConfig
 from arriero.config.samplers import NAMES
 from arriero.config.schema import Config, ModelConfig
 
@@ -21,7 +22,17 @@ ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = ROOT / "arriero.example.toml"
 DOCUMENTATION = ROOT / "docs" / "configuration.md"
 KEY_LINE = re.compile(r"^(?:# )?([a-z0-9_]+) = (.+)$")
-HEADER = re.compile(r"^\[([a-z]+)(?:\.[a-z0-9]+)?\]$")
+HEADER = re.compile(r"^\[([a-z]+)(?:\.([a-z0-9]+))?\]$")
+REMOTE = "remote_models."
+"""Where the paths of this test put the tables [models.NAME] with an upstream."""
+
+
+def inner_tables(key: str, key_type: Any, path: str) -> Iterator[tuple[str, type[msgspec.Struct]]]:
+    """Yield the structs that a key holds, each with the prefix of its paths."""
+    if (inner := struct_of(key_type)) is not None:
+        yield f"{path}{key}.", inner
+    for named in named_structs_of(key_type):
+        yield REMOTE if named is RemoteModelConfig else f"{path}{key}.", named
 
 
 def schema_keys(kind: type[msgspec.Struct], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -29,30 +40,30 @@ def schema_keys(kind: type[msgspec.Struct], path: str = "") -> Iterator[tuple[st
     keys = keys_of(kind)
     aliases = {alias: keys[key] for alias, key in MODEL_ALIASES.items()} if kind is ModelConfig else {}
     for key, key_type in {**keys, **aliases}.items():
-        inner = struct_of(key_type) or named_struct_of(key_type)
-        if inner is not None:
-            yield from schema_keys(inner, f"{path}{key}.")
-        else:
+        tables = list(inner_tables(key, key_type, path))
+        for prefix, table in tables:
+            yield from schema_keys(table, prefix)
+        if not tables:
             yield f"{path}{key}", key_type
 
 
 def defaults(kind: type[msgspec.Struct], path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the dotted path and the default of every key that has one."""
     for field in msgspec.structs.fields(kind):
-        key_type = keys_of(kind)[field.name]
-        inner = struct_of(key_type) or named_struct_of(key_type)
-        if inner is not None:
-            yield from defaults(inner, f"{path}{field.name}.")
-        elif field.default not in (msgspec.NODEFAULT, None):
+        tables = list(inner_tables(field.name, keys_of(kind)[field.name], path))
+        for prefix, table in tables:
+            yield from defaults(table, prefix)
+        if not tables and field.default not in (msgspec.NODEFAULT, None):
             yield f"{path}{field.name}", field.default
 
 
 def example_lines() -> Iterator[tuple[str, Any, bool]]:
     """Yield dotted path, value and whether it is commented out, for every key line of the example."""
     table = ""
+    remote = load_config(EXAMPLE, {}).remote_models
     for line in EXAMPLE.read_text().splitlines():
         if header := HEADER.match(line):
-            table = f"{header[1]}."
+            table = REMOTE if header[1] == "models" and header[2] in remote else f"{header[1]}."
         elif found := KEY_LINE.match(line):
             value = tomllib.loads(line.removeprefix("# "))[found[1]]
             for path, leaf in _leaves(f"{table}{found[1]}", value):
@@ -112,7 +123,7 @@ def test_every_table_and_sampler_is_documented() -> None:
     for key, key_type in keys_of(Config).items():
         if struct_of(key_type) is not None:
             assert f"## [{key}]" in text
-        elif named_struct_of(key_type) is not None:
+        elif named_structs_of(key_type):
             assert f"## [{key}.NAME]" in text
     for name, kind in NAMES.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` | "))
@@ -139,6 +150,8 @@ def _documented() -> Iterator[tuple[str, str, str]]:
     table = ""
     for line in DOCUMENTATION.read_text().splitlines():
         if header := re.match(r"## \[([a-z]+)", line):
-            table = header[1]
+            table = REMOTE.rstrip(".") if line.endswith("with upstream") else header[1]
+        elif inner := re.match(r"### ([a-z]+)$", line):
+            table = f"{table.partition('.')[0]}.{inner[1]}"
         elif row := re.match(r"\| `([a-z0-9_]+)` \| [^|]+ \| ([^|]+) \| ", line):
             yield table, row[1], row[2]

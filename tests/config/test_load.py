@@ -82,7 +82,10 @@ def test_short_words_of_a_model_are_accepted() -> None:
         ),
         ('[tasks."my task"]\nmodle = "m"', 'c.toml:2: tasks."my task".modle: unknown key'),
         ("tasks.t.modle = 1", "c.toml:1: tasks.t.modle: unknown key"),
-        (MODEL + 'upstream = { url = "x" }', "c.toml:3: models.m.upstream: unknown key"),
+        (
+            MODEL + 'upstream = { urls = ["http://h"], model = "x" }',
+            "c.toml:2: models.m.url: unknown key; it belongs in [models.NAME] without upstream",
+        ),
         ("[auth.jwt_private_key]\nsymetric = 'x'", 'unknown key; did you mean "symmetric"?'),
     ],
 )

@@ -8,11 +8,12 @@ import click
 
 from arriero.cli import source
 from arriero.cli.terminal import show_json, show_table
+from arriero.config.remote import RemoteModelConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from arriero.config.schema import Config, ModelConfig
+    from arriero.config.schema import AnyModelConfig, Config
 
 
 @click.command("ls")
@@ -37,6 +38,8 @@ def listed(config: Config) -> list[dict[str, str]]:
     return models + tasks
 
 
-def origin(model: ModelConfig) -> str:
-    """Return where the weights of a model come from."""
+def origin(model: AnyModelConfig) -> str:
+    """Return where the weights of a model come from, or the first server that runs it."""
+    if isinstance(model, RemoteModelConfig):
+        return model.upstream.urls[0]
     return str(model.model_path or model.package or model.url or "")

@@ -1,7 +1,7 @@
 """Which configuration a verb works on: the shared options, and the file that they name.
 
-Order: `--config` (also `--config-path`, `-c`, `-m`), `--starter`, then `arriero.toml` and
-`config.toml` in the working directory. The environment overrides the file; flags override both.
+Order: `--config` (also `--config-path`, `-c`, `-m`), `--starter`, Poncho's variable `CONFIG_PATH`, then
+the first of `CANDIDATES` in the working directory. The environment overrides the file; flags override both.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import click
 
 from arriero.config.load import check, load_config, parse_config
 from arriero.errors import ConfigError
+from arriero.tasks import constraint
 from arriero.tasks.task import unsupported_keys
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from arriero.config.schema import Config
 
 STARTER = Path(__file__).parent.parent / "starter.toml"
-CANDIDATES = ("arriero.toml", "config.toml")
+CANDIDATES = ("arriero.toml", "config.toml", "config/config.yaml")
+"""Ours, Poly's and Poncho's."""
 
 
 def config_options(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,18 +36,20 @@ def config_options(verb: Callable[..., Any]) -> Callable[..., Any]:
         "--config-path",
         "config",
         type=click.Path(path_type=Path),
-        help="Configuration file; default arriero.toml, then config.toml, in the working directory.",
+        help="Configuration file; default $CONFIG_PATH, arriero.toml, config.toml, config/config.yaml.",
     )
     starter = click.option("--starter", is_flag=True, help="Use the packaged starter configuration.")
     return file(starter(verb))
 
 
 def found(config: Path | None, *, starter: bool) -> Path | None:
-    """Return the file that the options name, or the first candidate that exists, or None."""
+    """Return the file that the options or CONFIG_PATH name, or the first candidate that exists, or None."""
     if config is not None and starter:
         raise click.UsageError("--config and --starter exclude each other")
     if config is not None or starter:
         return config or STARTER
+    if named := os.environ.get("CONFIG_PATH"):
+        return Path(named)
     return next((path for path in map(Path, CANDIDATES) if path.is_file()), None)
 
 
@@ -62,7 +66,8 @@ def required(config: Path | None, *, starter: bool) -> Path:
 
 def loaded(config: Path | None, *, starter: bool, overrides: Mapping[str, str] | None = None) -> Config:
     """Load and check the configuration; `overrides` are environment names that stand before all else."""
-    return load_config(required(config, starter=starter), {**os.environ, **(overrides or {})})
+    env = {**os.environ, **(overrides or {})}
+    return load_config(required(config, starter=starter), env, constraint.faults)
 
 
 def warnings(path: Path, config: Config, overrides: Mapping[str, str] | None = None) -> list[str]:

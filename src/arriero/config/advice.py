@@ -18,13 +18,13 @@ def warnings(config: Config, document: Mapping[str, Any]) -> Iterator[Problem]:
     if not config.models:
         yield Problem((), "no models are configured")
     yield from _auth(config)
-    for name, model in config.models.items():
+    for name, model in config.local_models.items():
         yield from _model(("models", name), model)
     for name, task in config.tasks.items():
         yield from _task(config, ("tasks", name), task, document["tasks"][name])
     for name, memory in config.memories.items():
-        context = config.models[memory.embedding_model].context_size
-        if memory.chunk_max_tokens > context:
+        context = config.longest_context(memory.embedding_model)
+        if context is not None and memory.chunk_max_tokens > context:
             message = (
                 f"longer than the embedding model's context of {context} tokens; such chunks are refused"
             )
@@ -54,11 +54,22 @@ def _task(config: Config, path: KeyPath, task: TaskConfig, written: Mapping[str,
         for key in STANDARD_KEYS:
             if key in written:
                 yield Problem((*path, key), "no effect beside samplers; write it as a sampler")
-    context = config.models[task.model].context_size
-    if task.max_tokens is not None and task.max_tokens >= context:
-        message = f"never reached: the model's context_size is {context} tokens, prompt included"
+    context = config.longest_context(task.model)
+    if context is not None and task.max_tokens is not None and task.max_tokens >= context:
+        key = "context_size" if task.model in config.local_models else "max_context"
+        message = f"never reached: the model's {key} is {context} tokens, prompt included"
         yield Problem((*path, "max_tokens"), message)
-    if task.biaser is not None and task.stop_sequences:
-        yield Problem((*path, "stop_sequences"), "no effect beside a biaser")
-    if task.biaser is None and task.bias_prompt:
-        yield Problem((*path, "bias_prompt"), "no effect without a biaser")
+    yield from _phases(path, task)
+
+
+def _phases(path: KeyPath, task: TaskConfig) -> Iterator[Problem]:
+    """Yield doubts about a hidden answer, a bias prompt and the answer that is returned."""
+    if task.biaser is not None and task.stop_sequences and not task.bias_prompt:
+        yield Problem((*path, "stop_sequences"), "no effect beside a biaser without a bias_prompt")
+    if task.bias_prompt and task.biaser is None:
+        yield Problem((*path, "bias_prompt"), "without a biaser the answer after it is free too")
+    if task.bias_prompt and task.max_tokens is None:
+        message = "the free answer before it may fill the context; give max_tokens, which bounds both"
+        yield Problem((*path, "bias_prompt"), message)
+    if task.show_hidden and not task.bias_prompt:
+        yield Problem((*path, "show_hidden"), "no effect without a bias_prompt: nothing is hidden")

@@ -1,28 +1,33 @@
 """What must hold between the values of a configuration, and between them and the files that they name.
 
-Reads the first bytes of weights and the whole of schema files; loads nothing.
+Reads the first bytes of weights; loads nothing.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
-
-import msgspec
 
 from arriero.config.architectures import ARCHITECTURES, CANNOT_LOAD
 from arriero.config.locate import KeyPath
 from arriero.config.problem import Problem, hint, listed
+from arriero.config.remote_checks import remote_faults
 from arriero.config.samplers import SamplerError, sampling_chain
-from arriero.config.schema import BiaserConfig, Config, MemoryConfig, ModelConfig, TaskConfig, socket_address
+from arriero.config.schema import (
+    AnyModelConfig,
+    BiaserConfig,
+    Config,
+    MemoryConfig,
+    ModelConfig,
+    TaskConfig,
+    socket_address,
+)
 from arriero.config.weights import weights_fault
 
 ORIGIN = re.compile(r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+")
 NAME = re.compile(r"[^\x00-\x1f\x7f/\\]{1,128}")
-MAX_SCHEMA_BYTES = 1024 * 1024
 
 
 def faults(config: Config) -> Iterator[Problem]:
@@ -34,8 +39,9 @@ def faults(config: Config) -> Iterator[Problem]:
                 yield Problem(
                     (kind, name), "a name has 1 to 128 characters, no / or \\, and begins with no dot"
                 )
-    for name, model in config.models.items():
+    for name, model in config.local_models.items():
         yield from _model(config, name, model)
+    yield from remote_faults(config)
     for name, task in config.tasks.items():
         yield from _task(config, ("tasks", name), task)
     for name, memory in config.memories.items():
@@ -130,27 +136,10 @@ def _task(config: Config, path: KeyPath, task: TaskConfig) -> Iterator[Problem]:
 
 
 def _biaser(path: KeyPath, biaser: BiaserConfig) -> Iterator[Problem]:
-    if (biaser.json_schema is None) == (biaser.json_schema_file is None):
-        yield Problem(path, "give one of json_schema and json_schema_file")
-    elif (
-        biaser.json_schema_file is not None and (fault := _schema_fault(biaser.json_schema_file)) is not None
-    ):
-        yield Problem((*path, "json_schema_file"), fault)
-
-
-def _schema_fault(file: Path) -> str | None:
-    try:
-        with file.open("rb") as opened:
-            content = opened.read(MAX_SCHEMA_BYTES + 1)
-    except OSError as exc:
-        return f"{file} cannot be read: {exc.strerror or exc}"
-    if len(content) > MAX_SCHEMA_BYTES:
-        return f"{file} is larger than {MAX_SCHEMA_BYTES} bytes"
-    try:
-        msgspec.json.decode(content, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        return f"{file} does not hold a JSON object: {exc}"
-    return None
+    """What the constraint says is checked by `tasks/constraint.py`, which knows its language."""
+    keys = biaser.__struct_fields__
+    if sum(getattr(biaser, key) is not None for key in keys) != 1:
+        yield Problem(path, f"give exactly one of {', '.join(keys)}")
 
 
 def _memory(config: Config, path: KeyPath, memory: MemoryConfig) -> Iterator[Problem]:
@@ -177,6 +166,6 @@ def _pattern_fault(pattern: str) -> str | None:
     return None
 
 
-def _not_there(kind: str, name: str, names: dict[str, ModelConfig] | dict[str, MemoryConfig]) -> str:
+def _not_there(kind: str, name: str, names: Mapping[str, AnyModelConfig | MemoryConfig]) -> str:
     near = hint(name, list(names), otherwise=f"; configured: {listed(names)}")
     return f'there is no {kind} "{name[:80]}"{near}'

@@ -1,4 +1,4 @@
-"""Turns a parsed TOML document into the structs of `schema.py`, collecting every fault with its key path.
+"""Turns a parsed document into the structs of `schema.py`, collecting every fault with its key path.
 
 msgspec converts the single values; the walk over the tables is ours, since msgspec's paths leave
 out the names of models and tasks. Knows nothing of files, environment or what values refer to.
@@ -11,31 +11,39 @@ import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from arriero.config.locate import KeyPath
 from arriero.config.poly import FLAT_KEYS, MODEL_ALIASES
 from arriero.config.problem import Problem, hint
+from arriero.config.remote import RemoteModelConfig
 from arriero.config.schema import Config, ModelConfig
 
 ELEMENT = re.compile(r" - at `\$(?:\[(\d+)\])?[^`]*`$")
 WORDS = {"`object`": "a table", "`array`": "an array", "`str`": "a string", "`int`": "a whole number"}
 WORDS |= {"`float`": "a number", "`bool`": "true or false"}
+VARIANTS: dict[type[msgspec.Struct], str] = {
+    ModelConfig: " without upstream",
+    RemoteModelConfig: " with upstream",
+}
 NO_VALUE = object()
 
 PathReader = Callable[[str], Path]
+Root = TypeVar("Root", bound=msgspec.Struct)
 
 
-def decoded(document: Mapping[str, Any], *, read_path: PathReader) -> tuple[Config | None, list[Problem]]:
-    """Return the configuration, or None and everything that is wrong with the document.
+def decoded(
+    kind: type[Root], document: Mapping[str, Any], *, read_path: PathReader
+) -> tuple[Root | None, list[Problem]]:
+    """Return the whole document as a struct, or None and everything that is wrong with it.
 
     `read_path` makes a path of what the file says; it raises ValueError for what is none.
     """
-    decoder = _Decoder(read_path)
-    config = decoder.struct(Config, document, ())
-    return (None if decoder.problems else config), decoder.problems
+    decoder = _Decoder(kind, read_path)
+    root = decoder.struct(kind, document, ())
+    return (None if decoder.problems else root), decoder.problems
 
 
 def keys_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
@@ -50,10 +58,18 @@ def struct_of(key_type: Any) -> type[msgspec.Struct] | None:
     return plain if isinstance(plain, type) and issubclass(plain, msgspec.Struct) else None
 
 
-def named_struct_of(key_type: Any) -> type[msgspec.Struct] | None:
-    """Return the struct of a table of named tables, such as `models`, or None."""
+def named_structs_of(key_type: Any) -> tuple[type[msgspec.Struct], ...]:
+    """Return what may stand in a table of named tables, such as `models`; nothing when it is none."""
     plain = _plain(key_type)
-    return struct_of(get_args(plain)[1]) if get_origin(plain) is dict else None
+    inner = get_args(plain)[1] if get_origin(plain) is dict else None
+    members = get_args(inner) if get_origin(inner) in (Union, types.UnionType) else (inner,)
+    return tuple(kind for member in members if (kind := struct_of(member)) is not None)
+
+
+def named_struct(kinds: tuple[type[msgspec.Struct], ...], raw: Any) -> type[msgspec.Struct]:
+    """Return which of the structs a named table is; only models have two."""
+    is_remote = RemoteModelConfig in kinds and isinstance(raw, Mapping) and "upstream" in raw
+    return RemoteModelConfig if is_remote else kinds[0]
 
 
 def converted(value: Any, key_type: Any, read_path: PathReader) -> Any:
@@ -70,8 +86,9 @@ def converted(value: Any, key_type: Any, read_path: PathReader) -> Any:
 class _Decoder:
     """Walks over the document; owns the list of problems."""
 
-    def __init__(self, read_path: PathReader) -> None:
+    def __init__(self, root: type[msgspec.Struct], read_path: PathReader) -> None:
         self.problems: list[Problem] = []
+        self._root = root
         self._read_path = read_path
 
     def struct(self, kind: type[msgspec.Struct], raw: Any, path: KeyPath) -> Any:
@@ -79,7 +96,9 @@ class _Decoder:
             return self._fail(path, f"expected a table, got {_kind_of(raw)}")
         keys = keys_of(kind)
         self.problems += [
-            Problem((*path, key), f"unknown key{_key_hint(key, kind)}") for key in raw if key not in keys
+            Problem((*path, key), f"unknown key{_key_hint(key, kind, self._root)}")
+            for key in raw
+            if key not in keys
         ]
         values = {key: self.value(keys[key], raw[key], (*path, key)) for key in keys if key in raw}
         missing = [
@@ -93,14 +112,16 @@ class _Decoder:
     def value(self, key_type: Any, raw: Any, path: KeyPath) -> Any:
         if (kind := struct_of(key_type)) is not None:
             return self.struct(kind, raw, path)
-        if (kind := named_struct_of(key_type)) is not None:
-            return self._named(kind, raw, path)
+        if kinds := named_structs_of(key_type):
+            return self._named(kinds, raw, path)
         return self._leaf(key_type, raw, path)
 
-    def _named(self, kind: type[msgspec.Struct], raw: Any, path: KeyPath) -> Any:
+    def _named(self, kinds: tuple[type[msgspec.Struct], ...], raw: Any, path: KeyPath) -> Any:
         if not isinstance(raw, Mapping):
             return self._fail(path, f"expected tables [{path[-1]}.NAME], got {_kind_of(raw)}")
-        values = {name: self.struct(kind, table, (*path, name)) for name, table in raw.items()}
+        values = {
+            name: self.struct(named_struct(kinds, table), table, (*path, name)) for name, table in raw.items()
+        }
         return NO_VALUE if NO_VALUE in values.values() else values
 
     def _leaf(self, key_type: Any, raw: Any, path: KeyPath) -> Any:
@@ -130,25 +151,25 @@ def _plain(key_type: Any) -> Any:
     return key_type
 
 
-def _key_hint(key: str, kind: type[msgspec.Struct]) -> str:
+def _key_hint(key: str, kind: type[msgspec.Struct], root: type[msgspec.Struct]) -> str:
     """Return where the key belongs, or the key of this table that was probably meant."""
     keys = keys_of(kind)
     aliases = {Config: FLAT_KEYS, ModelConfig: MODEL_ALIASES}.get(kind, {})
     near = hint(key, [*keys, *aliases])
     if near:
         return near
-    homes = [home for home, table in _homes() if key in keys_of(table)]
+    homes = [home for home, table in _homes(root) if key in keys_of(table)]
     if homes:
         return f"; it belongs in {' or '.join(homes)}"
     return f"; keys here are {', '.join(sorted({*keys, *aliases}))}"
 
 
-def _homes() -> Iterator[tuple[str, type[msgspec.Struct]]]:
-    for key, key_type in keys_of(Config).items():
-        if (kind := struct_of(key_type)) is not None:
-            yield f"[{key}]", kind
-        elif (kind := named_struct_of(key_type)) is not None:
-            yield f"[{key}.NAME]", kind
+def _homes(root: type[msgspec.Struct]) -> Iterator[tuple[str, type[msgspec.Struct]]]:
+    for key, key_type in keys_of(root).items():
+        if (table := struct_of(key_type)) is not None:
+            yield (f"[{key}]" if root is Config else key), table
+        for named in named_structs_of(key_type):
+            yield f"[{key}.NAME]{VARIANTS.get(named, '')}", named
 
 
 def _not_json(raw: Any, path: KeyPath) -> Iterator[Problem]:
@@ -161,7 +182,7 @@ def _not_json(raw: Any, path: KeyPath) -> Iterator[Problem]:
             yield from _not_json(inner, (*path, index))
     elif isinstance(raw, float) and not math.isfinite(raw):
         yield Problem(path, f"expected a finite number, got {raw}")
-    elif not isinstance(raw, str | bool | int | float):
+    elif raw is not None and not isinstance(raw, str | bool | int | float):
         yield Problem(path, f"no key takes {_kind_of(raw)}; put it in quotes if text is meant")
 
 
@@ -177,6 +198,8 @@ def _kind_of(raw: Any) -> str:
             return str(raw).lower()
         case int() | float():
             return "a number"
+        case None:
+            return "nothing"
         case _:
             return "a date or time"
 
@@ -185,4 +208,4 @@ def _in_words(message: str) -> str:
     """Return msgspec's message in TOML's words."""
     for word, plain in WORDS.items():
         message = message.replace(word, plain)
-    return message[:1].lower() + message[1:].replace(" | null", "")
+    return message[:1].lower() + message[1:].replace(" | null", "").replace("`null`", "nothing")

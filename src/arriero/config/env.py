@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from arriero.config.decode import PathReader, converted, keys_of, named_struct_of, struct_of
+from arriero.config.decode import PathReader, converted, keys_of, named_struct, named_structs_of, struct_of
 from arriero.config.locate import KeyPath
 from arriero.config.poly import FLAT_KEYS, MODEL_ALIASES
 from arriero.config.problem import Origins, Problem, hint
@@ -104,8 +104,9 @@ def _names(kind: Any, raw: Any) -> dict[str, tuple[str, Any]]:
         names = {_folded(key): (key, key_type) for key, key_type in keys.items()}
         aliases = {alias: key for alias, key in MODEL_ALIASES.items() if key in keys}
         return names | {_folded(alias): (key, keys[key]) for alias, key in aliases.items()}
-    if (struct := named_struct_of(kind)) is not None and isinstance(raw, dict):
-        return {_folded(name): (name, struct) for name in sorted(raw, key=len, reverse=True)}
+    if (kinds := named_structs_of(kind)) and isinstance(raw, dict):
+        names_of = sorted(raw, key=len, reverse=True)
+        return {_folded(name): (name, named_struct(kinds, raw[name])) for name in names_of}
     return {}
 
 

@@ -1,7 +1,8 @@
 """Reads a configuration file into a checked `Config`, or refuses it with one message.
 
-In this order: TOML, flat keys and aliases (`poly.py`), `${NAME}` and overrides (`env.py`), types
-(`decode.py`), secrets, references between the parts (`checks.py`). Each step reports all that it finds.
+In this order: TOML, `${NAME}` (`env.py`), flat keys and aliases (`poly.py`), or YAML (`poncho.py`); then
+overrides (`env.py`), types (`decode.py`), secrets, references between the parts (`checks.py`), the checks
+that the caller hands in. Each step reports all that it finds.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,21 @@ from arriero.config.decode import decoded
 from arriero.config.env import expand, override
 from arriero.config.locate import KeyPath, lines_of
 from arriero.config.poly import move_to_tables
+from arriero.config.poncho import as_document
 from arriero.config.problem import Origins, Problem, located
 from arriero.config.schema import Config
 from arriero.config.secrets import with_secrets
+from arriero.config.yaml import YamlError, read_yaml
 from arriero.errors import ConfigError
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_PROBLEMS = 20
+YAML_SUFFIXES = (".yaml", ".yml")
 SYNTAX_LINE = re.compile(r" \(at line (\d+), column (\d+)\)$")
+
+Check = Callable[[Config], Iterable[Problem]]
+"""Finds what this layer cannot know to be wrong."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +62,16 @@ class _Source:
             raise ConfigError("\n".join(messages[:MAX_PROBLEMS] + more))
 
 
-def load_config(path: Path, env: Mapping[str, str] = os.environ) -> Config:
+def load_config(path: Path, env: Mapping[str, str] = os.environ, *checks: Check) -> Config:
     """Return the configuration of a file, checked. Raises ConfigError naming file, line and key."""
-    return _loaded(path, _text_of(path), env)[0]
+    return _loaded(path, _text_of(path), env, *checks)[0]
 
 
-def parse_config(text: str, env: Mapping[str, str], *, path: Path = Path("arriero.toml")) -> Config:
+def parse_config(
+    text: str, env: Mapping[str, str], *checks: Check, path: Path = Path("arriero.toml")
+) -> Config:
     """Return the configuration that a text holds, as if it stood in the file `path`."""
-    return _loaded(path, text, env)[0]
+    return _loaded(path, text, env, *checks)[0]
 
 
 def check(path: Path, env: Mapping[str, str] = os.environ) -> list[str]:
@@ -70,21 +79,45 @@ def check(path: Path, env: Mapping[str, str] = os.environ) -> list[str]:
     return _loaded(path, _text_of(path), env)[1]
 
 
-def _loaded(path: Path, text: str, env: Mapping[str, str]) -> tuple[Config, list[str]]:
-    document = _document(path, text)
-    source = _Source(path, lines_of(text), Origins())
+def _loaded(path: Path, text: str, env: Mapping[str, str], *checks: Check) -> tuple[Config, list[str]]:
     problems: list[Problem] = []
-    document = expand(document, env, (), problems)
-    problems += move_to_tables(document, source.origins)
+    if path.suffix.lower() in YAML_SUFFIXES:
+        document, source = _poncho(path, text)
+    else:
+        document, source = _toml(path, text, env, problems)
     read_path = _PathsIn(path.parent)
     problems += override(document, env, read_path=read_path, origins=source.origins)
     _check_depth(path, document)
-    config, wrong = decoded(document, read_path=read_path)
+    config, wrong = decoded(Config, document, read_path=read_path)
     source.refuse(problems + wrong)
     assert config is not None
     config = with_secrets(config, env, problems)
     source.refuse([*problems, *faults(config)])
+    source.refuse([problem for check in checks for problem in check(config)])
     return config, source.messages(warnings(config, document))
+
+
+def _toml(
+    path: Path, text: str, env: Mapping[str, str], problems: list[Problem]
+) -> tuple[dict[str, Any], _Source]:
+    """Return a file of our own, or of Poly, with every key at its place."""
+    document = _document(path, text)
+    source = _Source(path, lines_of(text), Origins())
+    document = expand(document, env, (), problems)
+    problems += move_to_tables(document, source.origins)
+    return document, source
+
+
+def _poncho(path: Path, text: str) -> tuple[dict[str, Any], _Source]:
+    """Return a file of Poncho as one of our own. Raises ConfigError with everything that is wrong in it."""
+    try:
+        written, lines = read_yaml(text)
+    except YamlError as exc:
+        raise ConfigError(f"{path}:{exc.line}: not usable YAML: {exc.message}") from exc
+    source = _Source(path, lines, Origins())
+    document, problems = as_document(written, source.origins)
+    source.refuse(problems)
+    return document, source
 
 
 def _text_of(path: Path) -> str:

@@ -14,19 +14,12 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from arriero.config.remote import GuardKeys, RemoteModelConfig
 from arriero.config.samplers import SamplingKeys, sampling_chain
+from arriero.config.table import Count, CountOrZero, Table, Text
 from arriero.sampling import AnySampler
 
-LARGEST = 2**31 - 1
-
-Count = Annotated[int, Meta(ge=1, le=LARGEST)]
-CountOrZero = Annotated[int, Meta(ge=0, le=LARGEST)]
-Text = Annotated[str, Meta(min_length=1)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
-
-
-class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all tables: immutable, keys by name, unknown keys refused."""
 
 
 class ServerConfig(Table, frozen=True):
@@ -106,8 +99,8 @@ class TelemetryConfig(Table, frozen=True):
     ] = "info"
 
 
-class ModelConfig(Table, frozen=True):
-    """[models.NAME]: weights and how they run. At least one of model_path, url, package."""
+class ModelConfig(GuardKeys, frozen=True):
+    """[models.NAME] without upstream: weights, and how they run. At least one of model_path, url, package."""
 
     architecture: Annotated[
         Text | None,
@@ -156,6 +149,9 @@ class ModelConfig(Table, frozen=True):
     library: Annotated[
         Path | None, Meta(description="Another build of the llama.cpp library for this model.")
     ] = None
+    allow_logprobs: Annotated[bool, Meta(description="Let callers ask for the probabilities of tokens.")] = (
+        True
+    )
 
     @property
     def cache_tokens(self) -> int:
@@ -165,10 +161,22 @@ class ModelConfig(Table, frozen=True):
 
 
 class BiaserConfig(Table, frozen=True):
-    """tasks.NAME.biaser: the form of the answer; one of the two."""
+    """tasks.NAME.biaser: what the answer must match; exactly one."""
 
-    json_schema: Annotated[dict[str, Any] | None, Meta(description="The schema, written as a table.")] = None
+    json_schema: Annotated[
+        dict[str, Any] | None, Meta(description="The schema of a JSON value: JSON Schema, or Poly's words.")
+    ] = None
     json_schema_file: Annotated[Path | None, Meta(description="A JSON file with the schema.")] = None
+    choice: Annotated[
+        tuple[Text, ...] | None, Meta(description="Texts of which the answer is exactly one.")
+    ] = None
+    regex: Annotated[Text | None, Meta(description="Regular expression that matches the whole answer.")] = (
+        None
+    )
+    grammar: Annotated[Text | None, Meta(description="Grammar in llguidance's dialect of Lark.")] = None
+    grammar_file: Annotated[Path | None, Meta(description="A file with such a grammar.")] = None
+    gbnf: Annotated[Text | None, Meta(description="Grammar in llama.cpp's GBNF.")] = None
+    gbnf_file: Annotated[Path | None, Meta(description="A file with such a grammar.")] = None
 
 
 class MemorizationConfig(Table, frozen=True):
@@ -197,11 +205,14 @@ class TaskConfig(SamplingKeys, frozen=True, kw_only=True, forbid_unknown_fields=
     stop_sequences: Annotated[
         tuple[Text, ...], Meta(description="Texts that end the answer; not returned.")
     ] = ()
-    biaser: Annotated[BiaserConfig | None, Meta(description="JSON schema that the answer must match.")] = None
+    biaser: Annotated[BiaserConfig | None, Meta(description="What the answer must match.")] = None
     bias_prompt: Annotated[
         str | None,
-        Meta(description="Text fed between a free answer (not returned) and the one that must match."),
+        Meta(description="Text fed between a free answer, which is hidden, and the one that must match."),
     ] = None
+    show_hidden: Annotated[
+        bool, Meta(description="Callers who ask for it see the free answer before the bias prompt.")
+    ] = False
     memorization: Annotated[MemorizationConfig | None, Meta(description="Recall from a memory.")] = None
 
     @property
@@ -256,6 +267,10 @@ class MemoryConfig(Table, frozen=True):
     post_filter: Annotated[tuple[Text, ...], Meta(description="Texts taken out of each chunk.")] = ("\n",)
 
 
+AnyModelConfig = ModelConfig | RemoteModelConfig
+"""A table with the key `upstream` is the second."""
+
+
 class Config(Table, frozen=True):
     """A whole configuration."""
 
@@ -269,7 +284,7 @@ class Config(Table, frozen=True):
     telemetry: Annotated[TelemetryConfig, Meta(description="What the server tells.")] = msgspec.field(
         default_factory=TelemetryConfig
     )
-    models: Annotated[dict[str, ModelConfig], Meta(description="Models by name.")] = msgspec.field(
+    models: Annotated[dict[str, AnyModelConfig], Meta(description="Models by name.")] = msgspec.field(
         default_factory=dict
     )
     tasks: Annotated[dict[str, TaskConfig], Meta(description="Tasks by name.")] = msgspec.field(
@@ -282,9 +297,24 @@ class Config(Table, frozen=True):
         Path, Meta(description="Directory for downloads. Absent = the user's cache directory.")
     ] = msgspec.field(default_factory=lambda: Path(platformdirs.user_cache_dir("arriero")))
 
-    def model_file(self, name: str) -> Path | None:
-        """Return where the model's weights are or will be; None when the catalogue decides (`package`)."""
+    @property
+    def local_models(self) -> dict[str, ModelConfig]:
+        """The models that run here."""
+        return {name: model for name, model in self.models.items() if isinstance(model, ModelConfig)}
+
+    @property
+    def remote_models(self) -> dict[str, RemoteModelConfig]:
+        """The models that run on an upstream."""
+        return {name: model for name, model in self.models.items() if isinstance(model, RemoteModelConfig)}
+
+    def longest_context(self, name: str) -> int | None:
+        """Return the most tokens that prompt and completion of a model may have; None when not known here."""
         model = self.models[name]
+        return model.context_size if isinstance(model, ModelConfig) else model.max_context
+
+    def model_file(self, name: str) -> Path | None:
+        """Return where a local model's weights are or will be; None when the catalogue decides."""
+        model = self.local_models[name]
         if model.model_path is not None or model.url is None:
             return model.model_path
         return self.cache_path / "models" / f"{name}.bin"

@@ -9,7 +9,8 @@ import msgspec
 
 from arriero.config.locate import KeyPath
 from arriero.config.problem import Problem
-from arriero.config.schema import AuthConfig, Config, JwtKey
+from arriero.config.remote import RemoteModelConfig, UpstreamConfig
+from arriero.config.schema import AnyModelConfig, AuthConfig, Config, JwtKey
 
 MAX_SECRET_BYTES = 65536
 
@@ -23,7 +24,28 @@ def with_secrets(config: Config, env: Mapping[str, str], problems: list[Problem]
     if jwt is not None:
         jwt = _with_secret(jwt, env, problems)
     auth = msgspec.structs.replace(auth, allowed_keys=keys, jwt_private_key=jwt)
-    return msgspec.structs.replace(config, auth=auth)
+    models: dict[str, AnyModelConfig] = {
+        name: _with_api_key(model, ("models", name, "upstream"), env, problems)
+        if isinstance(model, RemoteModelConfig)
+        else model
+        for name, model in config.models.items()
+    }
+    return msgspec.structs.replace(config, auth=auth, models=models)
+
+
+def _with_api_key(
+    model: RemoteModelConfig, path: KeyPath, env: Mapping[str, str], problems: list[Problem]
+) -> RemoteModelConfig:
+    upstream = model.upstream
+    given = [
+        key for key in (upstream.api_key, upstream.api_key_env, upstream.api_key_file) if key is not None
+    ]
+    if len(given) > 1:
+        problems.append(Problem(path, "give one of api_key, api_key_env, api_key_file"))
+        return model
+    for key in _referred(upstream, "api_key", path, env, problems):
+        upstream = msgspec.structs.replace(upstream, api_key=key)
+    return msgspec.structs.replace(model, upstream=upstream)
 
 
 def _with_secret(jwt: JwtKey, env: Mapping[str, str], problems: list[Problem]) -> JwtKey:
@@ -40,7 +62,11 @@ def _with_secret(jwt: JwtKey, env: Mapping[str, str], problems: list[Problem]) -
 
 
 def _referred(
-    table: AuthConfig | JwtKey, key: str, path: KeyPath, env: Mapping[str, str], problems: list[Problem]
+    table: AuthConfig | JwtKey | UpstreamConfig,
+    key: str,
+    path: KeyPath,
+    env: Mapping[str, str],
+    problems: list[Problem],
 ) -> list[str]:
     """Return the texts that `key_env` and `key_file` refer to."""
     texts = []

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
+from msgspec import Meta
 
+from arriero.config.decode import keys_of
 from arriero.config.poly import FLAT_KEYS, MODEL_ALIASES
-from arriero.config.schema import Config
+from arriero.config.remote import RemoteModelConfig
+from arriero.config.schema import Config, ModelConfig
 
 MASK = "***"
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-SECRET_KEYS = frozenset({"allowed_keys", "symmetric"})
+SECRET_KEYS = frozenset({"allowed_keys", "api_key", "symmetric"})
 
 
 def shown(config: Config) -> str:
@@ -35,20 +38,38 @@ def shown(config: Config) -> str:
 
 def json_schema() -> dict[str, Any]:
     """Return a JSON Schema of the file, Poly's flat keys and the aliases included."""
-    schema = msgspec.json.schema(Config, schema_hook=lambda kind: {"type": "string"})
-    tables: dict[str, Any] = schema["$defs"]
+    (schema, remote), tables = msgspec.json.schema_components(
+        (_with_local_models(), RemoteModelConfig),
+        schema_hook=lambda kind: {"type": "string"},
+        ref_template="#/$defs/{name}",
+    )
     top = tables["Config"]["properties"]
     for key, table in FLAT_KEYS.items():
         top[key] = tables[f"{table.capitalize()}Config"]["properties"][key]
+    local = top["models"]["additionalProperties"]
+    top["models"]["additionalProperties"] = {"anyOf": [local, remote]}
     model = tables["ModelConfig"]["properties"]
     for alias, key in MODEL_ALIASES.items():
         model[alias] = model[key]
-    plain: dict[str, Any] = json.loads(msgspec.json.encode(schema))
+    plain: dict[str, Any] = json.loads(msgspec.json.encode({**schema, "$defs": tables}))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Arriero configuration",
         **plain,
     }
+
+
+def _with_local_models() -> type[msgspec.Struct]:
+    """Return the type of the file without remote models: msgspec describes no union of tables."""
+    types = {
+        **keys_of(Config),
+        "models": Annotated[dict[str, ModelConfig], Meta(description="Models by name.")],
+    }
+    fields = [
+        (field.name, types[field.name], msgspec.field(default_factory=field.default_factory))
+        for field in msgspec.structs.fields(Config)
+    ]
+    return msgspec.defstruct("Config", fields, forbid_unknown_fields=True, kw_only=True)
 
 
 def _plain(value: Any) -> Any:
@@ -66,8 +87,11 @@ def _masked(document: dict[str, Any]) -> dict[str, Any]:
     """Return the document with secrets, and what an address carries beside its place, masked."""
     masked: dict[str, Any] = {}
     for key, value in document.items():
-        if key in SECRET_KEYS:
-            masked[key] = [MASK for _ in value] if isinstance(value, list) else MASK
+        if key in SECRET_KEYS and isinstance(value, list):
+            masked[key] = [MASK for _ in value]
+        elif key in SECRET_KEYS:
+            # What a reference led to is left out, so that what is shown can be loaded.
+            masked |= {} if {f"{key}_env", f"{key}_file"} & document.keys() else {key: MASK}
         elif key == "url" and isinstance(value, str):
             masked[key] = _masked_url(value)
         else:
