@@ -14,11 +14,19 @@ from pathlib import Path
 
 from arriero.catalogue.progress import Progress, silent
 from arriero.catalogue.resolve import resolve_weights
+from arriero.config.remote import RemoteModelConfig
 from arriero.config.schema import Config, ModelConfig
 from arriero.engine.build import native_library
 from arriero.engine.local import LocalModel
 from arriero.engine.supervisor import Supervisor
+from arriero.engine.template_files import directory_template
 from arriero.engine.wire import EngineConfig
+from arriero.errors import ConfigError
+from arriero.guard.countable import Conversation
+from arriero.guard.counting import LocalCounter
+from arriero.guard.forward import Guard
+from arriero.guard.tokens import TokenCounter
+from arriero.tasks.constraint import task_constraints
 from arriero.tasks.task import Task
 
 
@@ -28,6 +36,8 @@ class Runtime:
 
     config: Config
     models: Mapping[str, LocalModel]
+    guards: Mapping[str, Guard]
+    """The remote models, by their public names."""
     tasks: Mapping[str, Task]
 
 
@@ -35,35 +45,82 @@ class Runtime:
 async def open_runtime(config: Config, progress: Progress = silent) -> AsyncIterator[Runtime]:
     """Fetch, load and start everything that a configuration names.
 
-    Raises ConfigError or Unavailable when a model cannot be had or loaded; nothing is left running then.
+    Raises ConfigError when a task's constraint is wrong, before anything is fetched, and ConfigError or
+    Unavailable when a model cannot be had or loaded; nothing is left running then.
     `progress` is called from several threads.
     """
+    _refuse_unserved(config)
+    constraints = await asyncio.to_thread(task_constraints, config)
     async with AsyncExitStack() as stack:
         weights = {
             name: await asyncio.to_thread(resolve_weights, name, model, config.cache_path, progress)
-            for name, model in config.models.items()
+            for name, model in config.local_models.items()
         }
         supervisors = {
             name: Supervisor(
                 engine_config(name, model, weights[name], cache_path=config.cache_path),
                 on_progress=_loading(name, progress),
             )
-            for name, model in config.models.items()
+            for name, model in config.local_models.items()
         }
         for supervisor in supervisors.values():
             stack.push_async_callback(supervisor.stop)
         await _start_all(supervisors)
+        guards = [
+            await stack.enter_async_context(_guarding(name, model, config.server.max_body_bytes))
+            for name, model in config.remote_models.items()
+        ]
         models = {name: LocalModel(name, supervisor) for name, supervisor in supervisors.items()}
         tasks = {
             name: Task(
                 name,
                 task,
                 models[task.model],
-                threads_per_session=config.models[task.model].threads_per_session,
+                constraint=constraints.get(name),
+                threads_per_session=config.local_models[task.model].threads_per_session,
             )
             for name, task in config.tasks.items()
         }
-        yield Runtime(config, models, tasks)
+        yield Runtime(config, models, {guard.policy.public_name: guard for guard in guards}, tasks)
+
+
+def _refuse_unserved(config: Config) -> None:
+    """Raise ConfigError for models with rules that nothing would keep."""
+    for name, task in config.tasks.items():
+        if task.model in config.remote_models:
+            raise ConfigError(f"tasks.{name}: a task cannot run on a model with an upstream yet")
+    for name, model in config.local_models.items():
+        if model.public_name is not None or model.max_tokens is not None or not model.allow_logprobs:
+            raise ConfigError(
+                f"models.{name}: public_name, max_tokens and allow_logprobs = false have no effect on a model"
+                " that runs here yet; take them out"
+            )
+
+
+@asynccontextmanager
+async def _guarding(name: str, model: RemoteModelConfig, max_body_bytes: int) -> AsyncIterator[Guard]:
+    """Guard a remote model while the block runs."""
+    async with AsyncExitStack() as stack:
+        count = None
+        if model.tokenizer_path is not None:
+            counter, chats = await asyncio.to_thread(_counter, model.tokenizer_path)
+            stack.callback(counter.close)
+            count = LocalCounter(counter, chats=chats).count
+        guard = Guard.from_config(name, model, max_body_bytes=max_body_bytes, count=count)
+        guard.start()
+        stack.push_async_callback(guard.stop)
+        yield guard
+
+
+def _counter(directory: Path) -> tuple[TokenCounter, bool]:
+    """Return the counter of a model directory, and whether it can render chats. Raises ConfigError."""
+    template = directory_template(directory)
+
+    def render(chat: Conversation) -> str:
+        assert template is not None
+        return "".join(span.text for span in template.render(chat.messages, **chat.variables))
+
+    return TokenCounter.from_directory(directory, render), template is not None
 
 
 def engine_config(name: str, model: ModelConfig, weights: Path, *, cache_path: Path) -> EngineConfig:

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -18,6 +18,7 @@ from arriero.config.load import parse_config
 from arriero.core import Embeddings, Span, TokenLogprob
 from arriero.engine.template import ChatTemplate
 from arriero.errors import InvalidRequest
+from arriero.guard.forward import Guard
 from arriero.server.serve import Server
 from arriero.tasks.task import Task
 from arriero.testing.echo import BOS, EchoModel
@@ -96,10 +97,14 @@ class ScriptedModel(EchoModel):
         return TokenLogprob(token, data, logprob, ((120, b"x", -0.25), (121, b"y", -3.0)))
 
     async def render_chat(
-        self, messages: Sequence[Mapping[str, object]], *, add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        add_generation_prompt: bool = True,
     ) -> tuple[Span, ...]:
         template = ChatTemplate(None, "<bos>", "<eos>", ())
-        return template.render(messages, add_generation_prompt=add_generation_prompt)
+        return template.render(messages, tools=tools, add_generation_prompt=add_generation_prompt)
 
     async def embed(
         self, inputs: Sequence[str | Sequence[int]], *, normalize: bool | None = None
@@ -118,15 +123,21 @@ class Stage:
     config: Config
     models: Mapping[str, ScriptedModel]
     tasks: Mapping[str, Task]
+    guards: Mapping[str, Guard] = field(default_factory=dict)
 
 
 def staged(model: ScriptedModel, extra: str = "", *, public: bool = False) -> Stage:
-    """Return a runtime with models `m` (the given one) and `other`, and the task `t` on `m`."""
+    """Return a runtime with models `m` (the given one) and `other`, remote models, and task `t` on `m`."""
     text = CONFIG.replace("[auth]", f"[auth]\npublic = {str(public).lower()}") + extra
     config = parse_config(text, {})
     models = {"m": model, "other": ScriptedModel(name="other")}
     tasks = {name: Task(name, task, models[task.model]) for name, task in config.tasks.items()}
-    return Stage(config, models, tasks)
+    max_body_bytes = config.server.max_body_bytes
+    guards = {
+        model.public_name or name: Guard.from_config(name, model, max_body_bytes=max_body_bytes)
+        for name, model in config.remote_models.items()
+    }
+    return Stage(config, models, tasks, guards)
 
 
 @asynccontextmanager
@@ -173,6 +184,8 @@ def serving() -> Serving:
             httpx2.AsyncClient(base_url=url, headers=headers, timeout=20) as client,
         ):
             yield client
+            for guard in stage.guards.values():
+                await guard.stop()
 
     return serve
 

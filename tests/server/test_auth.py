@@ -46,6 +46,14 @@ def test_whoever_has_no_key_is_refused(headers: dict[str, str], query: str, answ
     assert ask(Keyring(["sesame"]), headers, query) == answer
 
 
+def test_a_public_server_without_keys_ignores_what_it_is_sent() -> None:
+    """Clients that cannot but send a key are served where nobody has one."""
+    keyring = Keyring([], public=True)
+
+    for header in ("Bearer sk-none", "Basic eA=="):
+        assert keyring.authenticate(Headers({"authorization": header}), QueryParams("")) == ANONYMOUS
+
+
 def test_a_public_server_takes_strangers_but_no_wrong_keys() -> None:
     """No key is the anonymous tenant; a wrong key is still wrong."""
     keyring = Keyring(["sesame"], public=True)

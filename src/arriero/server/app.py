@@ -11,11 +11,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 
 from arriero.errors import ArrieroError
+from arriero.guard.routes import Route as GuardRoute
 from arriero.server.auth import Authenticate
 from arriero.server.context import Context
 from arriero.server.errors import Unexpected, answer_error
 from arriero.server.request_id import RequestIds
 from arriero.server.routes import models, ops, tasks
+from arriero.server.routes.guard import only_remote, or_remote
 from arriero.server.routes.openai import chat, completions, embeddings
 from arriero.server.routes.openai import models as openai_models
 
@@ -39,9 +41,11 @@ V1: list[BaseRoute] = [
     Route("/stats", tasks.stats),
     Route("/models", openai_models.listing),
     Route("/models/{id:path}", openai_models.one),
-    Route("/chat/completions", chat.create, methods=POST),
-    Route("/completions", completions.create, methods=POST),
-    Route("/embeddings", embeddings.create, methods=POST),
+    Route("/chat/completions", or_remote(GuardRoute.CHAT, chat.create), methods=POST),
+    Route("/completions", or_remote(GuardRoute.COMPLETIONS, completions.create), methods=POST),
+    Route("/embeddings", or_remote(GuardRoute.EMBEDDINGS, embeddings.create), methods=POST),
+    Route("/responses", only_remote(GuardRoute.RESPONSES), methods=POST),
+    Route("/rerank", only_remote(GuardRoute.RERANK), methods=POST),
     Route("/tokenize", models.tokenize, methods=POST),
     Route("/detokenize", models.detokenize, methods=POST),
 ]
@@ -52,6 +56,12 @@ ROUTES: list[BaseRoute] = [
     Route("/health", ops.ready),
     Route("/readyz", ops.ready),
     Route("/version", ops.version),
+    Route(
+        "/tokenize",
+        only_remote(GuardRoute.TOKENIZE),
+        methods=POST,
+        middleware=[Middleware(Authenticate)],
+    ),
     Mount("/v1", Router(V1, redirect_slashes=False), middleware=[Middleware(Authenticate)]),
 ]
 

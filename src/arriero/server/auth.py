@@ -45,7 +45,12 @@ class Keyring:
         return cls(auth.allowed_keys, public=auth.public, expects_jwt=auth.jwt_private_key is not None)
 
     def authenticate(self, headers: Headers, query: QueryParams) -> Principal:
-        """Return who is asking. Raises Unauthorized with Poly's texts; a wrong key fails always."""
+        """Return who is asking. Raises Unauthorized with Poly's texts; a wrong key fails always.
+
+        Where nobody has a key there is no wrong one: a public server with none ignores what it is sent.
+        """
+        if self._public and not (self._digests or self._expects_jwt):
+            return ANONYMOUS
         token = _token(headers, query)
         if token is None:
             if self._public:

@@ -5,6 +5,7 @@ The runtime is whatever has a configuration, models and tasks, so that tests can
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from arriero.config.schema import Config
     from arriero.core import Span
+    from arriero.guard.forward import Guard
     from arriero.tasks.task import Task
 
 TASK_PREFIX = "task/"
@@ -44,7 +46,11 @@ class ModelLike(Model, Embedder, Protocol):
         ...
 
     async def render_chat(
-        self, messages: Sequence[Mapping[str, object]], *, add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        add_generation_prompt: bool = True,
     ) -> tuple[Span, ...]:
         """Return the prompt of a chat. Raises InvalidRequest when the template refuses the messages."""
         ...
@@ -58,6 +64,11 @@ class Runtime(Protocol):
 
     @property
     def models(self) -> Mapping[str, ModelLike]: ...
+
+    @property
+    def guards(self) -> Mapping[str, Guard]:
+        """The remote models by their public names."""
+        ...
 
     @property
     def tasks(self) -> Mapping[str, Task]: ...
@@ -107,17 +118,44 @@ class Context:
             return self.task(principal, name)
         return self.model(principal, name)
 
+    def guard(self, principal: Principal, name: str | None) -> Guard | None:
+        """Return what guards the model of this name, or every name that is not known; None if nothing does.
+
+        Raises Forbidden.
+        """
+        guards = self.runtime.guards
+        if name is not None and (guard := guards.get(name)) is not None:
+            _check(principal, f"model/{name}")
+            return guard
+        if name is not None and self._is_local(name):
+            return None
+        for public_name, guard in guards.items():
+            if guard.policy.any_model:
+                _check(principal, f"model/{public_name}")
+                return guard
+        return None
+
+    def _is_local(self, name: str) -> bool:
+        task = name.removeprefix(TASK_PREFIX)
+        return name in self.runtime.models or task in self.runtime.tasks
+
+    def remote_names(self, principal: Principal) -> list[str]:
+        """Return the public names of the remote models that the principal may use."""
+        return sorted(name for name in self.runtime.guards if may(principal, "use", f"model/{name}"))
+
     def model_names(self, principal: Principal) -> list[str]:
-        """Return the names of the models that the principal may use."""
+        """Return the names of the models here that the principal may use."""
         return sorted(name for name in self.runtime.models if may(principal, "use", f"model/{name}"))
 
     def task_names(self, principal: Principal) -> list[str]:
         """Return the names of the tasks that the principal may use."""
         return sorted(name for name in self.runtime.tasks if may(principal, "use", f"task/{name}"))
 
-    def num_unavailable(self) -> int:
-        """Return the number of models that cannot serve at this moment."""
-        return sum(not model.is_ready for model in self.runtime.models.values())
+    async def num_unavailable(self) -> int:
+        """Return the number of models that cannot serve at this moment; upstreams are asked, within 3 s."""
+        remote = await asyncio.gather(*(guard.is_well() for guard in self.runtime.guards.values()))
+        local = [model.is_ready for model in self.runtime.models.values()]
+        return (*remote, *local).count(False)
 
 
 def _gate(config: Config) -> Gate:

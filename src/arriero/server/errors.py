@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from arriero import errors
+from arriero.guard.failure import UpstreamFailed, UpstreamTimeout
 from arriero.server.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -80,12 +81,22 @@ TABLE: dict[type[errors.ArrieroError], Wire] = {
     Unprocessable: Wire(422, "invalid_request_error"),
     errors.ArrieroError: Wire(500, "server_error"),
     errors.NotSupported: Wire(501, "server_error"),
+    UpstreamFailed: Wire(502, "server_error"),
     errors.Overloaded: Wire(503, "unavailable_error"),
     errors.Unavailable: Wire(503, "unavailable_error"),
+    UpstreamTimeout: Wire(504, "server_error"),
 }
 
 CHAT_PATH = "/v1/chat/"
-OPENAI_PATHS = (CHAT_PATH, "/v1/completions", "/v1/embeddings", "/v1/models")
+OPENAI_PATHS = (
+    CHAT_PATH,
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/models",
+    "/v1/rerank",
+    "/v1/responses",
+    "/tokenize",
+)
 POLY_PATHS = ("/status", "/v1/model", "/v1/task", "/v1/memory", "/v1/stats")
 
 

@@ -88,7 +88,8 @@ class EventStream:
 
     work: yields the bytes of one event at a time; closed at once when the client goes.
     failed: writes the event of an error that comes after the first byte; nothing follows it.
-    keep_alive_s: after this much silence the head (if not yet sent) and a comment are sent.
+    keep_alive_s: after this much silence the head (if not yet sent) and `keep_alive` are sent.
+    head: the headers.
     """
 
     def __init__(
@@ -97,11 +98,15 @@ class EventStream:
         *,
         failed: Callable[[ArrieroError], bytes],
         keep_alive_s: float,
+        keep_alive: bytes = KEEP_ALIVE,
+        head: list[tuple[bytes, bytes]] = HEAD,
         stall_s: float = STALL_S,
     ) -> None:
         self._work = work
         self._failed = failed
         self._keep_alive_s = keep_alive_s
+        self._comment = keep_alive
+        self._head = head
         self._stall_s = stall_s
         self._started = False
         self._sending = False
@@ -154,7 +159,7 @@ class EventStream:
     async def _write(self, event: bytes, *, more: bool = True) -> None:
         if not self._started:
             self._started = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": HEAD})
+            await self._send({"type": "http.response.start", "status": 200, "headers": self._head})
         self._sending = True
         await self._send({"type": "http.response.body", "body": event, "more_body": more})
         self._sending = False
@@ -168,6 +173,6 @@ class EventStream:
                 logger.warning("a client reads nothing any more; its stream is given up")
                 return
             if not self._sending and silence >= self._keep_alive_s:
-                await self._write(KEEP_ALIVE)
+                await self._write(self._comment)
                 silence = 0.0
             await asyncio.sleep(max(self._keep_alive_s - silence, self._keep_alive_s / 4))

@@ -26,7 +26,7 @@ async def status(request: Request) -> Response:
 
 async def ready(request: Request) -> Response:
     """Answer 200 when every model can serve, else 503 with how many cannot. Also /health."""
-    unavailable = context_of(request).num_unavailable()
+    unavailable = await context_of(request).num_unavailable()
     if unavailable:
         return json_response({"status": "unavailable", "unavailable_models": unavailable}, 503)
     return json_response({"status": "ok"})

@@ -1,0 +1,123 @@
+"""A request body as its top-level members, read strictly, and written as they were spelt.
+
+Two parsers must agree. The standard one reads the whole text and proves that no key is there twice at
+any depth, that numbers are finite and nesting is bounded. msgspec cuts the same bytes into members
+without touching them, and refuses lone surrogates. What is sent is put together from those members, so
+that an upstream's parser never sees bytes that were not read here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+import msgspec
+
+from arriero.errors import InvalidRequest, PayloadTooLarge
+
+MAX_DEPTH = 64
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Body:
+    """The members of one request, in their order. Its one user may change them until they are sent.
+
+    `values` is for reading.
+    """
+
+    __slots__ = ("_raws", "values")
+
+    def __init__(self, values: dict[str, Any], raws: dict[str, msgspec.Raw]) -> None:
+        self.values = values
+        self._raws = raws
+
+    def get(self, name: str) -> Any:
+        """Return a member's value; None if it is null or not there."""
+        return self.values.get(name)
+
+    def size(self, name: str) -> int:
+        """Return the bytes of a member as it is spelt; none for one that is not there."""
+        raw = self._raws.get(name)
+        return 0 if raw is None else len(memoryview(raw))
+
+    def put(self, name: str, value: Any) -> None:
+        """Set a member in its place, or add it at the end."""
+        self.values[name] = value
+        self._raws[name] = msgspec.Raw(msgspec.json.encode(value))
+
+    def drop(self, name: str) -> None:
+        """Take a member out, if it is there."""
+        self.values.pop(name, None)
+        self._raws.pop(name, None)
+
+    def only(self, *names: str) -> Body:
+        """Return a new body with those of the named members that are here."""
+        kept = [name for name in names if name in self._raws]
+        return Body({name: self.values[name] for name in kept}, {name: self._raws[name] for name in kept})
+
+    def encoded(self) -> bytes:
+        """Write the body: untouched members byte for byte, no whitespace between members."""
+        return msgspec.json.encode(self._raws)
+
+
+def read_body(data: bytes, *, max_bytes: int) -> Body:
+    """Read a body, whatever its content type says. Raises InvalidRequest, PayloadTooLarge."""
+    if len(data) > max_bytes:
+        raise PayloadTooLarge(f"the request body is longer than {max_bytes} bytes")
+    try:
+        values = _read_whole(data.decode())
+        raws = _MEMBERS.decode(data)
+    except RecursionError as exc:
+        raise _too_deep() from exc
+    except (ValueError, msgspec.DecodeError) as exc:  # not UTF-8, not JSON, thousands of digits
+        raise InvalidRequest(f"the request body is not valid JSON: {exc}") from exc
+    _require_shallow(values, data)
+    return Body(values, raws)
+
+
+def _read_whole(text: str) -> dict[str, Any]:
+    values = _WHOLE.decode(text)
+    if not isinstance(values, dict):
+        raise InvalidRequest("the request body must be a JSON object")
+    return values
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidRequest(f"the request body names a member twice: {twice[:64]}", param=twice[:64])
+    return members
+
+
+def _refused_constant(word: str) -> NoReturn:
+    raise InvalidRequest(f"{word} is not a number in JSON")
+
+
+def _finite(spelling: str) -> float:
+    number = float(spelling)
+    if not math.isfinite(number):
+        raise InvalidRequest(f"the request body holds a number out of range: {spelling[:32]}")
+    return number
+
+
+def _require_shallow(values: dict[str, Any], data: bytes) -> None:
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return
+    level: list[Any] = [values]
+    for _ in range(MAX_DEPTH):
+        members = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [item for inner in members for item in inner if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(f"the request body is nested deeper than {MAX_DEPTH} levels")
+
+
+_WHOLE = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refused_constant, parse_float=_finite)

@@ -1,0 +1,289 @@
+"""The guard of one remote model: a request goes in, an answer that may be told comes out.
+
+    1. The request is checked, and fitted to its prompt's count where that decides (`request.py`).
+    2. What was checked is sent (`replicas.py`); nothing else of the caller's request is.
+    3. The answer is rewritten, whole (`answer.py`) or event by event (`stream.py`), or told as an error.
+
+Owns the number of requests that are under way.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from arriero.errors import Overloaded, ServiceError, UnknownName
+from arriero.guard.affinity import affinity_of
+from arriero.guard.answer import rewritten_answer
+from arriero.guard.body import read_body
+from arriero.guard.counting import UpstreamCounter
+from arriero.guard.encoding import Inflater, is_identity
+from arriero.guard.failure import UpstreamFailed, refusal
+from arriero.guard.headers import Media, answer_headers, media_of, upstream_headers
+from arriero.guard.names import Names
+from arriero.guard.replicas import Replicas
+from arriero.guard.request import checked_request
+from arriero.guard.routes import Route
+from arriero.guard.settings import policy_of
+from arriero.guard.shapes import Telling
+from arriero.guard.stream import Framing, StreamRewriter
+from arriero.guard.upstream import Request
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+
+    from arriero.config.remote import RemoteModelConfig
+    from arriero.guard.connection import Header
+    from arriero.guard.policy import Policy
+    from arriero.guard.replicas import Reply
+    from arriero.guard.request import Checked
+
+    Count = Callable[[Checked], Awaitable[int | None]]
+
+MAX_ANSWER_BYTES = 64 << 20
+MAX_ERROR_BYTES = 64 << 10
+_OK = 200
+_NO_SUCH_PATH = (404, 405, 501)
+_FRAMINGS = {Media.EVENTS: Framing.EVENTS, Media.LINES: Framing.LINES}
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole answer."""
+
+    headers: list[Header]
+    body: bytes
+
+
+class Stream:
+    """An answer as it comes, rewritten. Its one reader must `close` it; it never raises for its upstream.
+
+    route: tells in which form a failure of the server itself is written.
+    left: called once, when the answer is closed.
+    """
+
+    __slots__ = ("_body", "_is_closed", "_left", "_reply", "_rewriter", "headers", "route")
+
+    def __init__(
+        self,
+        route: Route,
+        headers: list[Header],
+        *,
+        reply: Reply,
+        rewriter: StreamRewriter,
+        left: Callable[[], None],
+    ) -> None:
+        self.route = route
+        self.headers = headers
+        self._reply = reply
+        self._body = _PlainBody(reply)
+        self._rewriter = rewriter
+        self._left = left
+        self._is_closed = False
+
+    async def piece(self) -> bytes:
+        """Return what can be told next; no bytes at the end. The last piece of a failed stream says so."""
+        while not self._rewriter.is_ended:
+            if told := await self._told():
+                return told
+        return b""
+
+    def close(self) -> None:
+        """Let the upstream go, at once if it is still sending."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._reply.close()
+            self._left()
+
+    async def _told(self) -> bytes:
+        try:
+            data = await self._body.piece()
+            told = self._rewriter.feed(data) if data else self._rewriter.close()
+        except ServiceError as exc:
+            told = self._rewriter.close(exc)
+        if self._rewriter.is_failed:
+            self._reply.close()
+        elif self._rewriter.is_ended:
+            self._reply.finish()
+        return told
+
+
+class Guard:
+    """The one way to a remote model. `start` before the first request, `stop` after the last.
+
+    count: counts a prompt here; None of it where only the upstream can.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        replicas: Replicas,
+        *,
+        routes: Iterable[str],
+        api_key: str | None = None,
+        forward_headers: Sequence[str] = (),
+        max_concurrent: int = 1024,
+        count: Count | None = None,
+    ) -> None:
+        self.policy = policy
+        self._replicas = replicas
+        self._telling = Telling(Names(policy), policy.allow_logprobs)
+        self._routes = frozenset(routes)
+        self._authorization = None if api_key is None else b"Bearer " + api_key.encode()
+        self._forward_headers = frozenset(name.lower().encode() for name in forward_headers)
+        self._max_concurrent = max_concurrent
+        self._running = 0
+        self._count = count
+        self._upstream_counter = UpstreamCounter(self._tokenize)
+
+    @classmethod
+    def from_config(
+        cls,
+        name: str,
+        model: RemoteModelConfig,
+        *,
+        max_body_bytes: int,
+        count: Count | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> Guard:
+        """Return the guard of `[models.NAME]`. Needs a running event loop."""
+        upstream = model.upstream
+        return cls(
+            policy_of(name, model, max_body_bytes=max_body_bytes),
+            Replicas(upstream.addresses, model.timeouts, health_path=upstream.health_path, tls=tls),
+            routes=model.routes,
+            api_key=upstream.api_key,
+            forward_headers=upstream.forward_headers,
+            max_concurrent=model.max_concurrent,
+            count=count,
+        )
+
+    @property
+    def num_running(self) -> int:
+        """Requests that are under way."""
+        return self._running
+
+    @property
+    def num_connections(self) -> int:
+        """Open connections to the upstreams."""
+        return self._replicas.num_connections
+
+    def start(self) -> None:
+        """Begin to watch over the upstreams."""
+        self._replicas.start()
+
+    async def stop(self) -> None:
+        """Cut all connections."""
+        await self._replicas.stop()
+
+    async def is_well(self) -> bool:
+        """Ask the upstreams, within 3 s, whether any can serve."""
+        return await self._replicas.is_well()
+
+    async def forward(self, route: Route, body: bytes, headers: Iterable[Header]) -> Whole | Stream:
+        """Answer a request. Raises what is wrong with it, or with the upstream, which no error names."""
+        if route.value not in self._routes:
+            raise UnknownName("model", self.policy.public_name, param="model")
+        checked = checked_request(route, read_body(body, max_bytes=self.policy.max_body_bytes), self.policy)
+        if self._running >= self._max_concurrent:
+            raise Overloaded(f"{self._running} requests are under way; try again later")
+        self._running += 1
+        answer: Whole | Stream | None = None
+        try:
+            answer = await self._answer(await self._fitted(checked), headers)
+        finally:
+            if not isinstance(answer, Stream):
+                self._running -= 1
+        return answer
+
+    async def _fitted(self, checked: Checked) -> Checked:
+        if not checked.needs_prompt_count:
+            return checked
+        tokens = None if self._count is None else await self._count(checked)
+        if tokens is None:
+            tokens = await self._upstream_counter.count(checked)
+        return checked if tokens is None else checked.fitted(tokens)
+
+    async def _answer(self, checked: Checked, headers: Iterable[Header]) -> Whole | Stream:
+        affinity = affinity_of(checked.route, checked.body) if self._replicas.num_upstreams > 1 else None
+        reply = await self._replicas.send(self._request(checked, headers), affinity)
+        try:
+            return await self._told(checked, reply)
+        except BaseException:
+            reply.close()
+            raise
+
+    def _request(self, checked: Checked, headers: Iterable[Header]) -> Request:
+        headers = list(headers)
+        sent = upstream_headers(headers, stream=checked.stream, authorization=self._authorization)
+        known = {name for name, _ in sent}
+        sent += [
+            (name, value)
+            for name, value in headers
+            if name.lower() in self._forward_headers and name.lower() not in known
+        ]
+        return Request(b"POST", checked.route.value.encode(), sent, checked.body)
+
+    async def _told(self, checked: Checked, reply: Reply) -> Whole | Stream:
+        head = reply.head
+        if head.status != _OK:
+            body = await _whole(reply, MAX_ERROR_BYTES)
+            retry_after = head.get(b"retry-after").decode("latin-1")
+            raise refusal(head.status, body, self._telling.names, retry_after=retry_after)
+        media = media_of(head.get(b"content-type"))
+        framing = _FRAMINGS.get(media) if checked.stream else None
+        if framing is None:
+            body = rewritten_answer(checked.route, await _whole(reply, MAX_ANSWER_BYTES), self._telling)
+            return Whole(answer_headers(head.headers, Media.JSON), body)
+        rewriter = StreamRewriter(checked.route, self._telling, choices=checked.choices, framing=framing)
+        headers = answer_headers(head.headers, media)
+        return Stream(checked.route, headers, reply=reply, rewriter=rewriter, left=self._leave)
+
+    def _leave(self) -> None:
+        self._running -= 1
+
+    async def _tokenize(self, body: bytes) -> bytes | None:
+        headers = upstream_headers((), stream=False, authorization=self._authorization)
+        reply = await self._replicas.send(Request(b"POST", Route.TOKENIZE.value.encode(), headers, body))
+        with closing(reply):
+            if reply.head.status in _NO_SUCH_PATH:
+                return None
+            if reply.head.status != _OK:
+                raise UpstreamFailed("the upstream could not count a prompt")
+            return await _whole(reply, MAX_ANSWER_BYTES)
+
+
+class _PlainBody:
+    """The body of a reply, decompressed if need be. Holds nothing: the reply is its reader's to close."""
+
+    __slots__ = ("_inflater", "_plain", "_reply")
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+        self._inflater = None if is_identity(reply.head.get(b"content-encoding")) else Inflater()
+        self._plain: Iterator[bytes] = iter(())
+
+    async def piece(self) -> bytes:
+        """Return what has come; no bytes at the end. Raises UpstreamFailed, UpstreamTimeout."""
+        if self._inflater is None:
+            return await self._reply.piece()
+        while not (plain := next(self._plain, b"")):
+            piece = await self._reply.piece()
+            if not piece:
+                self._inflater.close()
+                return b""
+            self._plain = self._inflater.feed(piece)
+        return plain
+
+
+async def _whole(reply: Reply, max_bytes: int) -> bytes:
+    """Read a body to its end and let its connection go. Raises UpstreamFailed, UpstreamTimeout."""
+    with closing(reply):
+        plain, body = _PlainBody(reply), bytearray()
+        while piece := await plain.piece():
+            body += piece
+            if len(body) > max_bytes:
+                raise UpstreamFailed("the upstream's answer is too long")
+        return bytes(body)
