@@ -28,13 +28,14 @@ from benchmarks.report import Sample
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from benchmarks.parts import Figure, Part
+    from benchmarks.figures import Figure
+    from benchmarks.parts import Part
     from benchmarks.server import Server, Variant
 
 REPEATS = 2
 QUIET_WAIT_S = 20.0
 PARTS = ("decode", "prompt", "prelude")
-"""Measured unless `--parts` says otherwise; `neighbour` is measured only then."""
+"""Measured unless `--parts` says otherwise; `neighbour` and `constrained` only then."""
 VARIANTS = ("peer", "peer-swa-full", "arriero", "arriero-wheel")
 SKIPPED = {("peer-swa-full", "decode"), ("peer-swa-full", "prompt"), ("arriero-wheel", "prelude")}
 """They say nothing new: a full window changes only the reuse, the wheel's library only the arithmetic."""
@@ -89,7 +90,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--full", action="store_true", help="five rounds of everything (the default)")
     add("--quick", action="store_true", help="one round of fewer cells: a look, not a measurement")
     add("--rounds", type=int, help="default 5; with --quick 1")
-    add("--parts", type=words, default=list(PARTS), help="of decode,prompt,prelude,neighbour")
+    add("--parts", type=words, default=list(PARTS), help="of decode,prompt,prelude,neighbour,constrained")
     add("--servers", type=words, default=list(VARIANTS), help=f"of {','.join(VARIANTS)}")
     add("--threads", type=int, default=2)
     add("--peer-env", action="append", default=[], metavar="NAME=VALUE", help="environment of the peer")

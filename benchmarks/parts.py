@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from benchmarks import text
-from benchmarks.stream import Batch, completion, run_together
+from benchmarks.constrained import COMPLICATED, SIMPLE, Constrained
+from benchmarks.figures import Figure, Measure, batch_details, counted
+from benchmarks.stream import completion, run_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,24 +20,6 @@ if TYPE_CHECKING:
 PRELUDE_WORDS = 490
 PRELUDE_ANSWER_TOKENS = 8
 PROMPT_WORDS = 1000
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What a number is. `rate`: more is better; else less is."""
-
-    name: str
-    unit: str
-    rate: bool
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured number, with what else was seen."""
-
-    measure: Measure
-    value: float
-    details: dict[str, float] = field(default_factory=dict)
 
 
 class Part(Protocol):
@@ -69,7 +53,7 @@ class Decode:
         await run_together(server.port, self._requests(1))
         before = server.engine_counters()
         batch = await run_together(server.port, self._requests(self.tokens))
-        details = {**batch_details(batch), **counted(before, server.engine_counters())}
+        details = {**batch_details([batch]), **counted(before, server.engine_counters())}
         measure = Measure(f"decode, {self.streams} streams", "tokens/s", rate=True)
         return [Figure(measure, batch.decode_rate, details)]
 
@@ -116,7 +100,7 @@ class Prompt:
         prompt = batch.outcomes[0]
         tokens = prompt.prompt_tokens - prompt.cached_tokens
         measure = Measure("prompt", "tokens/s", rate=True)
-        return [Figure(measure, tokens / prompt.first_s, batch_details(batch))]
+        return [Figure(measure, tokens / prompt.first_s, batch_details([batch]))]
 
 
 @dataclass(frozen=True)
@@ -143,29 +127,7 @@ class Prelude:
         requests = [completion(p, max_tokens=PRELUDE_ANSWER_TOKENS, seed=i) for i, p in enumerate(prompts)]
         batch = await run_together(server.port, requests)
         measure = Measure(f"first token, {state} prelude, {self.sessions} sessions", "ms", rate=False)
-        return Figure(measure, batch.mean_first_s * 1e3, batch_details(batch))
-
-
-def batch_details(batch: Batch) -> dict[str, float]:
-    """Return what is worth keeping of a batch besides the figure."""
-    outcomes = batch.outcomes
-    return {
-        "wall_s": batch.wall_s,
-        "client_cpu_s": batch.client_cpu_s,
-        "events": sum(outcome.events for outcome in outcomes),
-        "prompt_tokens": sum(outcome.prompt_tokens for outcome in outcomes),
-        "cached_tokens": sum(outcome.cached_tokens for outcome in outcomes),
-        "completion_tokens": batch.completion_tokens,
-        "first_max_s": max(outcome.first_s for outcome in outcomes),
-        "decode_s": batch.decode_s,
-    }
-
-
-def counted(before: dict[str, float] | None, after: dict[str, float] | None) -> dict[str, float]:
-    """Return how far the engine's counters moved, each named `engine_<counter>`."""
-    if before is None or after is None:
-        return {}
-    return {f"engine_{key}": value - before[key] for key, value in after.items() if key in before}
+        return Figure(measure, batch.mean_first_s * 1e3, batch_details([batch]))
 
 
 DECODE_TOKENS = {1: 96, 4: 64, 8: 48, 16: 40}
@@ -178,6 +140,7 @@ def chosen(names: Sequence[str], *, widths: Sequence[int], sessions: Sequence[in
         "decode": [Decode(streams, DECODE_TOKENS.get(streams, 48)) for streams in widths],
         "prompt": [Prompt()],
         "prelude": [Prelude(count) for count in sessions],
+        "constrained": [Constrained(form, n, 8 // n + 1) for form in (SIMPLE, COMPLICATED) for n in (1, 8)],
         "neighbour": [Neighbour(Decode(streams, 24)) for streams in (1, 8)],
     }
     return [part for name in names for part in parts[name]]

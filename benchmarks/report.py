@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from benchmarks.parts import Figure, Measure
+    from benchmarks.figures import Figure, Measure
 
 
 @dataclass(frozen=True)

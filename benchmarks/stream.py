@@ -35,6 +35,7 @@ class Outcome:
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -64,18 +65,21 @@ class Batch:
         return sum(outcome.first_s for outcome in self.outcomes) / len(self.outcomes)
 
 
-def completion(prompt: str, *, max_tokens: int, seed: int) -> bytes:
-    """Return the whole HTTP request of one streaming completion of exactly `max_tokens` tokens."""
+def completion(
+    prompt: str, *, max_tokens: int, seed: int, ignore_eos: bool = True, **constraint: object
+) -> bytes:
+    """Return the HTTP request of one streaming completion, of exactly `max_tokens` tokens if `ignore_eos`."""
     body = msgspec.json.encode(
         {
             "model": "bench",
             "prompt": prompt,
             "max_tokens": max_tokens,
-            "ignore_eos": True,
+            "ignore_eos": ignore_eos,
             "seed": seed,
             "stream": True,
             "stream_options": {"include_usage": True},
             **SAMPLING,
+            **constraint,
         }
     )
     head = (
@@ -136,6 +140,7 @@ def read(sent: float, arrivals: Sequence[tuple[float, bytes]]) -> Outcome:
     answer = Answer()
     first = last = 0.0
     events = 0
+    texts: list[str] = []
     usage: dict[str, Any] | None = None
     for when, data in arrivals:
         for event in answer.feed(data):
@@ -143,6 +148,7 @@ def read(sent: float, arrivals: Sequence[tuple[float, bytes]]) -> Outcome:
             if not has_output(event):
                 continue
             events += 1
+            texts += [choice.get("text") or "" for choice in event["choices"]]
             first = first or when
             last = when
     if answer.status != 200 or not answer.done or usage is None or not first:
@@ -154,6 +160,7 @@ def read(sent: float, arrivals: Sequence[tuple[float, bytes]]) -> Outcome:
         prompt_tokens=usage["prompt_tokens"],
         cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
         completion_tokens=usage["completion_tokens"],
+        text="".join(texts),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.parts import Figure, Measure
+from benchmarks.figures import Figure, Measure
 from benchmarks.report import Sample
 
 from benchmarks import report
