@@ -83,8 +83,8 @@ COMPLICATED = Form(
         remarks={"type": ["string", "null"], "maxLength": 40},
     ),
     grammar=r"""
-root ::= "{\"delivery_number\":\"" [A-Z]{2} "-" [0-9]{4} "\",\"customer\":" customer ",\"state\":" state
-         ",\"boxes\":[" box ("," box){0,2} "],\"remarks\":" remarks "}"
+root ::= "{\"delivery_number\":\"" [A-Z]{2} "-" [0-9]{4} "\",\"customer\":" customer ",\"state\":" rest
+rest ::= state ",\"boxes\":[" box ("," box){0,2} "],\"remarks\":" remarks "}"
 customer ::= "{\"full_name\":\"" char{2,30} "\",\"kind\":" kind "}"
 kind ::= "\"household\"" | "\"restaurant\"" | "\"grocery store\""
 state ::= "\"ordered\"" | "\"harvested\"" | "\"on the way\"" | "\"delivered\""
