@@ -38,7 +38,8 @@ class Limits:
     """What one constraint may cost. Beyond it valid text may be forbidden, or the text ends with an error;
     what is not valid is never allowed.
 
-    compile_fuel: nodes of all regular expressions together; about 50,000 take a millisecond.
+    schema_fuel: nodes of all regular expressions of a JSON Schema, which was checked before.
+    compile_fuel: the same of a caller's own regular expression or grammar, which may double at each line.
     step_fuel: the same for one mask; about 14,000 take a millisecond.
     step_items: parser items of one mask; about 20,000 take a millisecond.
     row_items: parser items of one place: how much may follow there.
@@ -51,7 +52,8 @@ class Limits:
         compiled anew.
     """
 
-    compile_fuel: int = 2_000_000
+    schema_fuel: int = 2_000_000
+    compile_fuel: int = 300_000
     step_fuel: int = 200_000
     step_items: int = 200_000
     row_items: int = 20_000
@@ -64,7 +66,7 @@ class Limits:
 
 def compiled(constraint: Constraint, tokenizer: LLTokenizer, limits: Limits) -> LLMatcher:
     """Return the matcher of llguidance at the start of a text. Raises InvalidRequest."""
-    native_limits = _native_limits(limits)
+    native_limits = _native_limits(limits, constraint.kind)
     grammar = _grammar(constraint)
     matcher = _with_deep_stack(lambda: LLMatcher(tokenizer, grammar, log_level=0, limits=native_limits))
     if matcher.is_error():
@@ -74,7 +76,7 @@ def compiled(constraint: Constraint, tokenizer: LLTokenizer, limits: Limits) -> 
 
 def check(constraint: Constraint, *, where: str) -> None:
     """Raise InvalidRequest, naming `where`, unless the constraint compiles for some vocabulary."""
-    native_limits = _native_limits(Limits())
+    native_limits = _native_limits(Limits(), constraint.kind)
     grammar = _grammar(constraint)
     error = _with_deep_stack(lambda: LLMatcher.validate_grammar(grammar, limits=native_limits))
     if error and not error.startswith("WARNING"):
@@ -114,9 +116,10 @@ def _grammar(constraint: Constraint) -> str:
             return LLMatcher.grammar_from_lark(constraint.source)
 
 
-def _native_limits(limits: Limits) -> LLParserLimits:
+def _native_limits(limits: Limits, kind: ConstraintKind) -> LLParserLimits:
+    is_schema = kind is ConstraintKind.JSON_SCHEMA
     return LLParserLimits(
-        initial_lexer_fuel=limits.compile_fuel,
+        initial_lexer_fuel=limits.schema_fuel if is_schema else limits.compile_fuel,
         step_lexer_fuel=limits.step_fuel,
         step_max_items=limits.step_items,
         max_items_in_row=limits.row_items,
