@@ -38,6 +38,15 @@ def test_other_model_is_unknown(model: str) -> None:
     assert (caught.value.kind, caught.value.param) == ("model", "model")
 
 
+def test_best_of_has_a_bound_of_its_own() -> None:
+    """How many answers are generated to choose from is bounded apart from how many are returned."""
+    assert sent(Route.COMPLETIONS, '"n":1,"best_of":6', max_n=2, max_best_of=6)["best_of"] == 6
+    with pytest.raises(InvalidRequest) as caught:
+        sent(Route.COMPLETIONS, '"n":1,"best_of":7', max_n=9, max_best_of=6)
+
+    assert caught.value.param == "best_of"
+
+
 def test_model_of_another_kind_is_refused() -> None:
     """Where names count, a model that is no text is the caller's fault."""
     with pytest.raises(InvalidRequest):

@@ -120,9 +120,7 @@ class RemoteModelConfig(GuardKeys, frozen=True, kw_only=True):
         Meta(description="Whether a request for too many tokens gets fewer of them, or a refusal."),
     ] = "crop"
     max_n: Annotated[Count, Meta(description="Most answers to one prompt (`n`).")] = 4
-    max_best_of: Annotated[
-        Count, Meta(description="Most answers generated to choose from (`best_of`), and most beams.")
-    ] = 4
+    max_best_of: Annotated[Count, Meta(description="Most answers generated to choose from (`best_of`).")] = 4
     max_prompts: Annotated[Count, Meta(description="Most prompts of one request for completions.")] = 32
     max_embedding_inputs: Annotated[Count, Meta(description="Most texts of one request for embeddings.")] = (
         2048

@@ -54,7 +54,7 @@ def _short(value: int) -> str:
 
 def _choices(body: Body, policy: Policy) -> int:
     n = integer(body, "n", least=1, most=policy.max_n) or 1
-    best_of = integer(body, "best_of", least=1, most=policy.max_n)
+    best_of = integer(body, "best_of", least=1, most=policy.max_best_of)
     if best_of is not None and best_of < n:
         raise InvalidRequest("`best_of` must not be less than `n`", param="best_of")
     return n

@@ -37,6 +37,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """What a chat template adds at most to the text of plain messages."""
     max_logprobs: int = 20
     max_n: int = 4
+    max_best_of: int = 4
     max_prompts: int = 128
     max_inputs: int | None = 2048
     max_documents: int | None = 1000

@@ -30,6 +30,7 @@ def policy_of(name: str, model: RemoteModelConfig, *, max_body_bytes: int) -> Po
         max_tokens=model.max_tokens,
         max_context=model.max_context,
         max_n=model.max_n,
+        max_best_of=model.max_best_of,
         max_prompts=model.max_prompts,
         max_inputs=model.max_embedding_inputs,
         max_documents=model.max_rerank_documents,
