@@ -21,6 +21,9 @@ ROWS = 64
 LOWEST = float(np.finfo(np.float32).min)
 """Every logit below it is -inf: a forbidden token."""
 
+SMALL_VOCABULARY = 100_000
+"""Below, comparing all logits is cheaper than finding out which to compare."""
+
 MANY = 1000
 
 NEGLIGIBLE = 1e-7
@@ -126,16 +129,7 @@ class Field:
         return weights
 
     def _reaching(self, floor: float) -> Tokens:
-        """Return the ids of all logits that are at least `floor` and not -inf, ascending."""
-        floor = max(floor, LOWEST)
-        columns = (self.peaks >= floor).nonzero()[0]
-        if columns.size > self.peaks.size // 4:
-            return (self.logits >= floor).nonzero()[0]
-        width = self.peaks.size
-        ids = (np.arange(0, self.logits.size, width)[:, None] + columns).ravel()
-        if self.logits.size % width:
-            ids = ids[ids < self.logits.size]
-        return ids.compress(self.logits.take(ids) >= floor)
+        return reaching(self.logits, self.peaks, floor)
 
     def _ranked(self, ids: Tokens, count: int | None = None) -> Candidates:
         found = self.logits.take(ids)
@@ -144,21 +138,28 @@ class Field:
         return Candidates(ids.take(order), logits, np.exp(logits - logits[0]))
 
 
-def column_width(size: int) -> int:
-    """Return how many columns a vocabulary of that size has."""
-    return max(size // ROWS, 1)
+def reaching(logits: Logits, peaks: Logits, floor: float) -> Tokens:
+    """Return the ids of all logits that are at least `floor` and not -inf, ascending."""
+    floor = max(floor, LOWEST)
+    if logits.size <= SMALL_VOCABULARY:
+        return (logits >= floor).nonzero()[0]
+    columns = (peaks >= floor).nonzero()[0]
+    if columns.size > peaks.size // 4:
+        return (logits >= floor).nonzero()[0]
+    ids = (np.arange(0, logits.size, peaks.size)[:, None] + columns).ravel()
+    if logits.size % peaks.size:
+        ids = ids[ids < logits.size]
+    return ids.compress(logits.take(ids) >= floor)
 
 
 def column_peaks(logits: Logits) -> Logits:
-    """Return the best logit of each column. Takes one vocabulary or a matrix with one in each row."""
-    size = logits.shape[-1]
-    width = column_width(size)
-    whole = size - size % width
-    peaks: Logits = np.maximum.reduce(logits[..., :whole].reshape(*logits.shape[:-1], -1, width), axis=-2)
-    ragged = logits[..., whole:]
+    """Return the best logit of each column."""
+    width = max(logits.size // ROWS, 1)
+    whole = logits.size - logits.size % width
+    peaks: Logits = np.maximum.reduce(logits[:whole].reshape(-1, width), axis=0)
+    ragged = logits[whole:]
     if ragged.size:
-        first = peaks[..., : ragged.shape[-1]]
-        np.maximum(first, ragged, out=first)
+        np.maximum(peaks[: ragged.size], ragged, out=peaks[: ragged.size])
     return peaks
 
 

@@ -6,8 +6,6 @@ of them stay in any case. Definitions as in Poly's samplers and, for min-p, typi
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,16 +15,15 @@ from arriero.sampling import LocallyTypical, MinP, TailFree, TopA, TopK, TopP, X
 Weights = NDArray[np.float64]
 
 
-def num_holding(weights: Weights, share: Any, hidden: float = 0.0) -> Any:
-    """Return how many of the best hold `share` of the weight: of one list, or of each row of a matrix."""
-    cumulative = weights.cumsum(axis=-1)
-    wanted = share * (cumulative[..., -1:] + hidden)
-    return (cumulative < wanted).sum(axis=-1) + 1
+def num_holding(weights: Weights, share: float, hidden: float) -> int:
+    """Return how many of the best hold `share` of the weight."""
+    cumulative = weights.cumsum()
+    return int((cumulative < share * (cumulative[-1] + hidden)).sum()) + 1
 
 
-def num_reaching(weights: Weights, share: Any) -> Any:
-    """Return how many weigh at least `share` of the best: of one list, or of each row of a matrix."""
-    return (weights >= share * weights[..., :1]).sum(axis=-1)
+def num_reaching(weights: Weights, share: float) -> int:
+    """Return how many weigh at least `share` of the best."""
+    return int((weights >= share * weights[0]).sum())
 
 
 def keep_top_k(candidates: Candidates, sampler: TopK) -> Candidates:
@@ -34,19 +31,19 @@ def keep_top_k(candidates: Candidates, sampler: TopK) -> Candidates:
 
 
 def keep_top_p(candidates: Candidates, sampler: TopP) -> Candidates:
-    count = int(num_holding(candidates.weights, sampler.p, candidates.hidden))
+    count = num_holding(candidates.weights, sampler.p, candidates.hidden)
     return candidates.best(max(count, sampler.min_keep))
 
 
 def keep_min_p(candidates: Candidates, sampler: MinP) -> Candidates:
-    count = int(num_reaching(candidates.weights, sampler.p))
+    count = num_reaching(candidates.weights, sampler.p)
     return candidates.best(max(count, sampler.min_keep, 1))
 
 
 def keep_top_a(candidates: Candidates, sampler: TopA) -> Candidates:
     highest = float(candidates.weights[0]) / candidates.total()
     # a1 * highest ** a2 of the total, as a share of the best.
-    count = int(num_reaching(candidates.weights, sampler.a1 * highest ** (sampler.a2 - 1)))
+    count = num_reaching(candidates.weights, sampler.a1 * highest ** (sampler.a2 - 1))
     return candidates.best(max(count, sampler.min_keep, 1))
 
 

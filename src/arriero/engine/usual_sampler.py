@@ -15,7 +15,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from arriero.engine.candidates import LOWEST, column_peaks
+from arriero.engine.candidates import LOWEST, column_peaks, reaching
 from arriero.engine.penalties import Logits
 from arriero.sampling import AnySampler, MinP, TopK, TopP
 
@@ -24,9 +24,6 @@ MOST = 256
 
 MOST_FOUND = 1024
 """If more tokens are near the best, arrays are faster than lists."""
-
-SMALL_VOCABULARY = 100_000
-"""Below, comparing all logits is cheaper than finding out which to compare."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +50,7 @@ class UsualChain:
         best = float(np.maximum.reduce(peaks))
         if not math.isfinite(best):
             return None
-        found = _reaching(self._floor(peaks, best), logits, peaks)
+        found = reaching(logits, peaks, self._floor(peaks, best))
         if found.size > MOST_FOUND:
             return None
         values: list[float] = logits.take(found).tolist()
@@ -112,14 +109,3 @@ def usual_chain(
             case _:
                 return None
     return chain
-
-
-def _reaching(floor: float, logits: Logits, peaks: Logits) -> np.ndarray:
-    floor = max(floor, LOWEST)
-    if logits.size <= SMALL_VOCABULARY:
-        return (logits >= floor).nonzero()[0]
-    columns = (peaks >= floor).nonzero()[0]
-    ids = (np.arange(0, logits.size, peaks.size)[:, None] + columns).ravel()
-    if logits.size % peaks.size:
-        ids = ids[ids < logits.size]
-    return ids.compress(logits.take(ids) >= floor)
