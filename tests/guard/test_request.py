@@ -223,6 +223,7 @@ def test_rejecting_policy_still_sets_a_limit() -> None:
         (Route.CHAT, '"messages":[{"role":"assistant","tool_calls":[]}]', True),
         (Route.COMPLETIONS, '"prompt":"%s"' % ("x" * 4000), False),
         (Route.COMPLETIONS, '"prompt":"%s","max_tokens":999' % ("x" * 4000), True),
+        (Route.COMPLETIONS, '"prompt":"%s"' % ("\U0001d160" * 340), True),  # tripled by NFC
         (Route.COMPLETIONS, '"prompt":[1,2,3],"max_tokens":1024', False),
         (Route.RESPONSES, '"input":"Hi"', False),
         (Route.RESPONSES, '"input":"Hi","tools":[{"type":"function"}]', True),

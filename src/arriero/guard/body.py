@@ -38,9 +38,14 @@ class Body:
         return self.values.get(name)
 
     def size(self, name: str) -> int:
-        """Return the bytes of a member as it is spelt; none for one that is not there."""
+        """Return how many bytes the text of a member has at most, once a tokenizer has normalised it.
+
+        That is its spelling, or three times that: NFC makes up to three bytes of one that is not ASCII.
+        An escape is as long as what may come of it.
+        """
         raw = self._raws.get(name)
-        return 0 if raw is None else len(memoryview(raw))
+        spelling = b"" if raw is None else bytes(raw)
+        return len(spelling) if spelling.isascii() else 3 * len(spelling)
 
     def put(self, name: str, value: Any) -> None:
         """Set a member in its place, or add it at the end."""

@@ -1,7 +1,7 @@
 """How many tokens a prompt has: exactly where tokens were sent, at most where a bound can be had.
 
-No tokenizer here. A token stands for at least one byte of the text that the model is fed, so the bytes of
-a request's text bound its tokens, with a margin for what a template writes around messages.
+No tokenizer here. A token stands for at least one byte of the normalised text that the model is fed, so
+the bytes of a request's text bound its tokens, with a margin for what a template writes around messages.
 """
 
 from __future__ import annotations
