@@ -255,3 +255,37 @@ async def test_listed_and_own_origins_may_use_the_socket(serving: Any) -> None:
         for origin in ("http://good", own):
             async with chatting(client, origin=origin) as socket:
                 assert await turn(socket, "Hi") == list("Hello")
+
+
+THINKING = '[tasks.thinking]\nmodel = "m"\nbias_prompt = "So:"\nshow_hidden = %s'
+
+
+async def test_hidden_text_comes_in_frames_of_its_own(serving: Any, model_saying: Any) -> None:
+    """A prompt of the JSON form may ask for it; one that does not gets the answer alone."""
+    model = model_saying("hm", "y", "hm", "y")
+    async with (
+        serving(model, THINKING % "true") as client,
+        chatting(client, "thinking", subprotocols=[JSON]) as socket,
+    ):
+        await socket.send('{"prompt": "Hi", "hidden": true}')
+        shown = [(frame["type"], frame.get("text")) for frame in await json_turn(socket)]
+        await socket.send('{"prompt": "Hi"}')
+        plain = [(frame["type"], frame.get("text")) for frame in await json_turn(socket)]
+
+    assert shown[:3] == [("hidden", "h"), ("hidden", "m"), ("delta", "y")]
+    assert plain[0] == ("delta", "y")
+
+
+async def test_hidden_text_of_a_closed_task_is_refused(serving: Any, model_saying: Any) -> None:
+    """The prompt is refused by name of the reason, and the conversation goes on."""
+    async with (
+        serving(model_saying("hm", "y"), THINKING % "false") as client,
+        chatting(client, "thinking", subprotocols=[JSON]) as socket,
+    ):
+        await socket.send('{"prompt": "Hi", "hidden": true}')
+        (refused,) = await json_turn(socket)
+        await socket.send('{"prompt": "Hi"}')
+        answered = await json_turn(socket)
+
+    assert (refused["type"], refused["message"]) == ("error", "this task does not show its hidden text")
+    assert answered[0] == {"type": "delta", "text": "y"}

@@ -3,7 +3,8 @@
 Plain text, as Poly: a text frame is a prompt, each delta is a text frame, an empty frame ends the
 turn; an error is the frame `[error: ...]` before the empty one. Subprotocol `arriero.v1`: the client
 sends `{"prompt": "..."}` or `{"stop": true}`; it gets frames of type `delta`, then `usage` and `stop`,
-or `error`. Both forms: one answer at a time, the socket stays open after an error, a binary frame
+or `error`. With `"hidden": true` beside the prompt it gets frames of type `hidden` first, where the task
+allows that. Both forms: one answer at a time, the socket stays open after an error, a binary frame
 closes it, prompts sent meanwhile wait in a bounded queue.
 """
 
@@ -40,14 +41,24 @@ UNSUPPORTED_DATA = 1003
 TRY_AGAIN_LATER = 1013
 
 
+class Said(msgspec.Struct):
+    """What a client says: a prompt, whose hidden text it may ask for too, or to stop the running answer."""
+
+    prompt: str | None = None
+    stop: bool = False
+    hidden: bool = False
+
+
 class Frames(Protocol):
     """How one form of the socket writes and reads frames."""
 
-    def prompt(self, frame: str) -> str | None:
-        """Return the prompt of a client's frame; None = stop the running answer. Raises InvalidRequest."""
+    def said(self, frame: str) -> Said:
+        """Return what a client's frame says. Raises InvalidRequest."""
         ...
 
     def delta(self, text: str) -> str: ...
+
+    def hidden(self, text: str) -> str: ...
 
     def error(self, failure: ArrieroError) -> list[str]: ...
 
@@ -59,11 +70,14 @@ class Frames(Protocol):
 class PlainFrames:
     """Poly's form."""
 
-    def prompt(self, frame: str) -> str:
-        return frame
+    def said(self, frame: str) -> Said:
+        return Said(prompt=frame)
 
     def delta(self, text: str) -> str:
         return text
+
+    def hidden(self, text: str) -> str:
+        raise NotImplementedError("this form cannot ask for hidden text")
 
     def error(self, failure: ArrieroError) -> list[str]:
         return [f"[error: {failure.message}]", ""]
@@ -72,27 +86,23 @@ class PlainFrames:
         return [""]
 
 
-class ClientFrame(msgspec.Struct):
-    """What a client of `arriero.v1` says; one of the two."""
-
-    prompt: str | None = None
-    stop: bool = False
-
-
 class JsonFrames:
     """The form of `arriero.v1`."""
 
-    def prompt(self, frame: str) -> str | None:
+    def said(self, frame: str) -> Said:
         try:
-            said = msgspec.json.decode(frame, type=ClientFrame)
+            said = msgspec.json.decode(frame, type=Said)
         except (msgspec.DecodeError, RecursionError) as exc:
             raise InvalidRequest(f'expected {{"prompt": "..."}} or {{"stop": true}}: {exc}') from exc
         if said.prompt is None and not said.stop:
             raise InvalidRequest('expected {"prompt": "..."} or {"stop": true}', param="prompt")
-        return said.prompt
+        return said
 
     def delta(self, text: str) -> str:
         return _json({"type": "delta", "text": text})
+
+    def hidden(self, text: str) -> str:
+        return _json({"type": "hidden", "text": text})
 
     def error(self, failure: ArrieroError) -> list[str]:
         said = {"code": failure.code, "message": failure.message, "param": param_of(failure)}
@@ -111,14 +121,26 @@ def _json(frame: dict[str, object]) -> str:
 
 
 class Chat:
-    """A conversation. Owns the socket: one job reads, one answers; when either ends, both do."""
+    """A conversation. Owns the socket: one job reads, one answers; when either ends, both do.
 
-    def __init__(self, websocket: WebSocket, session: Session, gate: Gate, config: Config) -> None:
+    shows_hidden: whether clients may ask for hidden text.
+    """
+
+    def __init__(
+        self,
+        websocket: WebSocket,
+        session: Session,
+        gate: Gate,
+        config: Config,
+        *,
+        shows_hidden: bool = False,
+    ) -> None:
         self._websocket = websocket
         self._session = session
         self._gate = gate
         self._config = config
-        self._prompts: asyncio.Queue[tuple[int, str]] = asyncio.Queue(MAX_QUEUED)
+        self._shows_hidden = shows_hidden
+        self._prompts: asyncio.Queue[tuple[int, Said]] = asyncio.Queue(MAX_QUEUED)
         self._num_prompts = 0
         self._num_stopped = 0
         self._frames: Frames = PlainFrames()
@@ -160,27 +182,27 @@ class Chat:
                 return
 
     def _take(self, frame: str) -> None:
-        prompt = self._frames.prompt(frame)
-        if prompt is None:
+        said = self._frames.said(frame)
+        if said.prompt is None:
             self._num_stopped = self._num_prompts  # stops the answers to all prompts so far
         else:
             self._num_prompts += 1
-            self._prompts.put_nowait((self._num_prompts, prompt))
+            self._prompts.put_nowait((self._num_prompts, said))
 
     async def _answer(self) -> None:
         """Answer one prompt after the other; return when none came for the idle time."""
         while True:
             try:
                 async with asyncio.timeout(self._config.limits.chat_idle_timeout_s):
-                    number, prompt = await self._prompts.get()
+                    number, said = await self._prompts.get()
             except TimeoutError:
                 await self._websocket.close(GOING_AWAY, "idle for too long")
                 return
-            await self._turn(number, prompt)
+            await self._turn(number, said)
 
-    async def _turn(self, number: int, prompt: str) -> None:
+    async def _turn(self, number: int, said: Said) -> None:
         try:
-            ending = self._frames.end(await self._stream(number, prompt))
+            ending = self._frames.end(await self._stream(number, said))
         except ArrieroError as failure:
             ending = self._frames.error(failure)
         except WebSocketDisconnect:
@@ -190,16 +212,23 @@ class Chat:
             ending = self._frames.error(Internal("internal error"))
         await self._send(ending)
 
-    async def _stream(self, number: int, prompt: str) -> Delta | None:
-        """Send the deltas of one answer; return the last one, or None when the client stopped it."""
+    async def _stream(self, number: int, said: Said) -> Delta | None:
+        """Send the deltas of one answer; return the last one, or None when the client stopped it.
+
+        Raises Forbidden when hidden text is asked for that the task does not show.
+        """
         last: Delta | None = None
         if number <= self._num_stopped:
             return None
-        async with self._gate.place(), closing(self._session.complete(prompt)) as deltas:
+        if said.hidden and not self._shows_hidden:
+            raise Forbidden("this task does not show its hidden text")
+        async with self._gate.place(), closing(self._session.complete(said.prompt or "")) as deltas:
             async for delta in deltas:
                 if number <= self._num_stopped:
                     return None
                 last = delta
+                if said.hidden and delta.hidden:
+                    await self._websocket.send_text(self._frames.hidden(delta.hidden))
                 if delta.text:
                     await self._websocket.send_text(self._frames.delta(delta.text))
         return last

@@ -133,7 +133,8 @@ async def chat(websocket: WebSocket) -> None:
     """Hold a conversation with one session over a socket."""
     session = _session(websocket)
     context = context_of(websocket)
-    await Chat(websocket, session, context.gate, context.runtime.config).run()
+    shows_hidden = _task(websocket).config.show_hidden
+    await Chat(websocket, session, context.gate, context.runtime.config, shows_hidden=shows_hidden).run()
 
 
 async def upgrade_required(request: Request) -> Response:
