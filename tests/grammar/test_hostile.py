@@ -10,8 +10,8 @@ from tests.grammar.hostile import cases
 
 ROOT = Path(__file__).parents[2]
 
-MOST_SECONDS = 2.0
-"""Of processor time for one case. On an idle machine each takes less than one; a busy one is slower."""
+MOST_SECONDS = 1.0
+"""Of processor time for one case."""
 LONGEST_REASON = 400
 
 
