@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import uvicorn
+from arriero.server.edge.edge import Edge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from starlette.types import ASGIApp
 
+    from arriero.server.edge.exchange import Exchange
+    from arriero.server.edge.limits import Limits
+
 
 @asynccontextmanager
-async def served(app: ASGIApp) -> AsyncIterator[str]:
-    """Serve the application while the block runs; gives its URL. The socket listens from the start."""
-    config = uvicorn.Config(app, ws="websockets-sansio", lifespan="off", log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        job = asyncio.create_task(server._serve([listener]))  # serve() would take the test's signals
+async def served(
+    app: ASGIApp,
+    limits: Limits | None = None,
+    direct: Mapping[bytes, Callable[[Exchange], bool]] | None = None,
+) -> AsyncIterator[str]:
+    """Serve the application while the block runs; gives its URL. What still runs then is cut off."""
+    edge = Edge(app, limits, direct)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        await edge.start(listener)
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            server.should_exit = server.force_exit = True
-            await job
+            await edge.stop(0)

@@ -1,0 +1,165 @@
+"""The HTTP edge: accepts connections, bounds them, looks at their deadlines, and ends them in order.
+
+Above it are direct handlers, called without a job for requests that are whole, and an ASGI
+application for all others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any, Protocol
+
+from arriero.server.edge.connection import Connection
+from arriero.server.edge.limits import Limits, max_open_files
+from arriero.server.edge.refusal import Refused, no_room
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from starlette.types import ASGIApp
+
+    from arriero.server.edge.exchange import Exchange
+
+BACKLOG = 2048
+STOP_S = 1.0
+"""How long jobs that were cancelled at the end may take to say so to their clients."""
+
+
+class Member(Protocol):
+    """A connection, in whatever protocol it speaks now."""
+
+    def sweep(self, now: float) -> None: ...
+    def drain(self) -> None: ...
+    def stop(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Edge:
+    """Owns the listening socket, all connections and the jobs of the application."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Limits | None = None,
+        direct: Mapping[bytes, Callable[[Exchange], bool]] | None = None,
+        *,
+        on_stopped: Callable[[], None] | None = None,
+    ) -> None:
+        """Serve an application.
+
+        direct: handlers of POST requests by exact path. Each gets the whole request and answers it now
+            or later; one that returns False leaves it, untouched, to the application. Bodies above
+            `max_body_bytes` go to the application, which says so in its own words.
+        on_stopped: called at the end of `stop`, when no connection and no job is left.
+        """
+        self.app = app
+        self.limits = limits or Limits()
+        self.direct = direct or {}
+        self._on_stopped = on_stopped
+        self.address: tuple[str, int] | None = None
+        self.date_line = b""
+        self.held_body_bytes = 0
+        self.is_draining = False
+        self.clock: Callable[[], float]
+        self._loop: asyncio.AbstractEventLoop
+        self._server: asyncio.Server
+        self._timer: asyncio.TimerHandle | None = None
+        self._members: set[Member] = set()
+        self._addresses: Counter[str] = Counter()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._empty = asyncio.Event()
+        self._cap = self.limits.connection_cap(max_open_files())
+
+    @property
+    def num_connections(self) -> int:
+        """How many connections are open."""
+        return len(self._members)
+
+    async def start(self, listener: socket.socket) -> None:
+        """Serve on a bound socket from now on. The edge closes it."""
+        self._loop = asyncio.get_running_loop()
+        self.clock = self._loop.time
+        name = listener.getsockname()
+        self.address = (name[0], name[1]) if isinstance(name, tuple) else None
+        self._sweep()
+        self._server = await self._loop.create_server(
+            lambda: Connection(self), sock=listener, backlog=BACKLOG
+        )
+
+    async def stop(self, drain_s: float) -> None:
+        """Accept nothing more; let answers end for a while, then end them; return when all is closed."""
+        self.is_draining = True
+        self._server.close()
+        for member in list(self._members):
+            member.drain()
+        await self._wait_empty(drain_s)
+        for member in list(self._members):
+            member.stop()
+        for job in self._jobs:
+            job.cancel()
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=STOP_S)
+        await self._wait_empty(STOP_S)
+        for member in list(self._members):
+            member.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._on_stopped is not None:
+            self._on_stopped()
+
+    async def _wait_empty(self, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._members or self._jobs:
+                    self._empty.clear()
+                    await self._empty.wait()
+        except TimeoutError:
+            return
+
+    # What connections ask.
+
+    def admit(self, connection: Connection) -> Refused | None:
+        """Count a new connection; return why it is not served."""
+        host = connection.peer[0] if connection.peer else ""
+        self._members.add(connection)
+        self._addresses[host] += 1
+        cap = self.limits.address_cap(host)
+        if len(self._members) > self._cap:
+            return no_room("the server has as many connections as it can; try again later")
+        if cap is not None and self._addresses[host] > cap:
+            return no_room("there are too many connections from this address")
+        return no_room("the server is shutting down") if self.is_draining else None
+
+    def replace(self, connection: Connection, member: Member) -> None:
+        """Look after a member in the place of a connection."""
+        self._members.discard(connection)
+        self._members.add(member)
+
+    def forget(self, member: Member, peer: tuple[str, int] | None) -> None:
+        """Take the news that a connection is closed."""
+        host = peer[0] if peer else ""
+        self._members.discard(member)
+        self._addresses[host] -= 1
+        if not self._addresses[host]:
+            del self._addresses[host]
+        self._empty.set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a call of the application."""
+        job = self._loop.create_task(work)
+        self._jobs.add(job)
+        job.add_done_callback(self._done)
+
+    def _done(self, job: asyncio.Task[None]) -> None:
+        self._jobs.discard(job)
+        self._empty.set()
+
+    def _sweep(self) -> None:
+        self.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        now = self.clock()
+        for member in list(self._members):
+            member.sweep(now)
+        self._timer = self._loop.call_later(self.limits.sweep_s, self._sweep)

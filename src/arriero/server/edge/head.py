@@ -1,0 +1,203 @@
+"""The head of a request: from bytes to a value, or the reason why it is refused. Pure.
+
+llhttp reads it, with all leniency off; the checks here are those that it does not make. What two
+parties could understand in two ways is refused: RFC 9112, and the smuggling cases of the field.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import httptools
+
+from arriero.server.edge.refusal import (
+    bad_request,
+    expectation_failed,
+    headers_too_large,
+    misdirected,
+    target_too_long,
+)
+
+if TYPE_CHECKING:
+    from arriero.server.edge.limits import Limits
+
+END = b"\r\n\r\n"
+HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+MAX_LENGTH_DIGITS = 18
+
+ONCE = (b"host", b"content-length", b"transfer-encoding")
+"""Headers of which a second one makes a request ambiguous."""
+UNDERSTOOD = frozenset({*ONCE, b"connection", b"upgrade", b"expect"})
+
+
+class Head:
+    """A request up to its body; framing and hop-by-hop headers understood."""
+
+    __slots__ = (
+        "content_length",
+        "expects_continue",
+        "headers",
+        "is_chunked",
+        "is_http11",
+        "is_upgrade",
+        "keeps_alive",
+        "method",
+        "path",
+        "query",
+    )
+
+    def __init__(self, method: bytes, lines: Lines, *, is_http11: bool) -> None:
+        self.method = method
+        self.path, _, self.query = lines.target.partition(b"?")
+        self.headers = lines.headers
+        self.is_http11 = is_http11
+        self.content_length = 0
+        self.is_chunked = False
+        self.expects_continue = False
+        self.keeps_alive = True
+        self.is_upgrade = False
+
+    @property
+    def has_body(self) -> bool:
+        """Whether bytes follow that belong to the request."""
+        return self.is_chunked or self.content_length > 0
+
+
+class Lines:
+    """What llhttp finds in a head."""
+
+    __slots__ = ("found", "headers", "repeated", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.found: dict[bytes, bytes] = {}
+        """The headers that decide on framing and connection; lists are joined."""
+        self.repeated: bytes | None = None
+        """A header that came again and must not."""
+
+    def on_url(self, target: bytes) -> None:
+        self.target += target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        value = value.rstrip(b" \t")
+        self.headers.append((name, value))
+        if name in UNDERSTOOD:
+            before = self.found.get(name)
+            self.found[name] = value if before is None else before + b"," + value
+            if before is not None and name in ONCE:
+                self.repeated = name
+
+
+def head_end(data: bytes, limits: Limits) -> int:
+    """Return where the head ends in the bytes so far; 0 = not yet. Raises Refused as early as it is sure."""
+    end = data.find(END) + len(END)
+    if end < len(END):
+        if data.count(b"\n") != data.count(b"\r\n"):
+            raise bad_request("lines must end with CR LF")
+        if not data[:1].isupper() and not b"\r\n".startswith(data):
+            raise bad_request("this is not an HTTP request")
+        end = 0
+    if (end or len(data)) > limits.max_header_bytes:
+        _refuse_size(data, limits)
+    return end
+
+
+def _refuse_size(data: bytes, limits: Limits) -> None:
+    line = data.partition(b"\r\n")[0]
+    if len(line) > limits.max_target_bytes + 64:
+        raise target_too_long(limits.max_target_bytes)
+    raise headers_too_large(f"the headers have more than {limits.max_header_bytes} bytes")
+
+
+def parsed_head(data: bytes, limits: Limits) -> Head:
+    """Return the request whose head these bytes are, to the last. Raises Refused."""
+    lines = Lines()
+    parser = httptools.HttpRequestParser(lines)
+    try:
+        parser.feed_data(data)
+    except httptools.HttpParserUpgrade:
+        pass  # an upgrade is decided on below
+    except httptools.HttpParserError as exc:
+        raise bad_request(f"this is not an HTTP request: {exc}") from exc
+    method = parser.get_method()
+    _check_sizes(lines, limits)
+    head = Head(method, lines, is_http11=_is_http11(data, b"%b %b HTTP/1." % (method, lines.target)))
+    _understand(head, lines.found, limits)
+    return head
+
+
+def _check_sizes(lines: Lines, limits: Limits) -> None:
+    if len(lines.target) > limits.max_target_bytes:
+        raise target_too_long(limits.max_target_bytes)
+    if len(lines.headers) > limits.max_headers:
+        raise headers_too_large(f"there are more than {limits.max_headers} headers")
+    # llhttp has refused control bytes and what is not ASCII.
+    if not lines.target.startswith(b"/") or b"#" in lines.target:
+        raise bad_request("the target must be a path, with or without a query")
+    if lines.repeated is not None:
+        raise bad_request(f"there is more than one header {lines.repeated.decode()}")
+
+
+def _is_http11(data: bytes, line: bytes) -> bool:
+    """Say which version the request line names; `line` is all of it before the minor version."""
+    version = data[len(line) : len(line) + 3]
+    if not data.startswith(line) or version not in (b"0\r\n", b"1\r\n"):
+        raise bad_request("the first line must be a method, a path and HTTP/1.1, with single blanks between")
+    return version == b"1\r\n"
+
+
+def _understand(head: Head, found: dict[bytes, bytes], limits: Limits) -> None:
+    """Fill in what the headers say of framing and connection. Raises Refused."""
+    _check_host(head, found.get(b"host"), limits)
+    _frame(head, found.get(b"content-length"), found.get(b"transfer-encoding"))
+    if not head.is_http11:
+        head.keeps_alive = False
+        return
+    options = found.get(b"connection")
+    if options is not None:
+        _connect(head, {option.strip() for option in options.lower().split(b",")}, found)
+    expected = found.get(b"expect")
+    if expected is not None:
+        if expected.lower() != b"100-continue":
+            raise expectation_failed()
+        head.expects_continue = head.has_body
+
+
+def _connect(head: Head, options: set[bytes], found: dict[bytes, bytes]) -> None:
+    head.keeps_alive = b"close" not in options
+    head.is_upgrade = b"upgrade" in options and found.get(b"upgrade", b"").lower() == b"websocket"
+    if head.is_upgrade and (head.method != b"GET" or head.has_body):
+        raise bad_request("a WebSocket starts with GET and no body")
+
+
+def _check_host(head: Head, host: bytes | None, limits: Limits) -> None:
+    if host is None:
+        if head.is_http11:
+            raise bad_request("the header host is missing")
+        return
+    if not HOST.fullmatch(host):
+        raise bad_request("the header host is not a host")
+    if limits.allowed_hosts is not None and not is_allowed(host, limits.allowed_hosts):
+        raise misdirected(host.decode())
+
+
+def is_allowed(host: bytes, allowed: frozenset[bytes]) -> bool:
+    """Say whether a host is listed, as it is or without its port."""
+    host = host.lower()
+    return host in allowed or (not host.endswith(b"]") and host.rpartition(b":")[0] in allowed)
+
+
+def _frame(head: Head, length: bytes | None, encoding: bytes | None) -> None:
+    if encoding is not None:
+        if length is not None:
+            raise bad_request("content-length and transfer-encoding exclude each other")
+        if encoding.lower() != b"chunked" or not head.is_http11:
+            raise bad_request("the only transfer-encoding is chunked, in HTTP/1.1")
+        head.is_chunked = True
+    elif length is not None:
+        if not length.isdigit() or len(length) > MAX_LENGTH_DIGITS:
+            raise bad_request("content-length is not a number")
+        head.content_length = int(length)
