@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import httpx2
 import pytest
 from starlette.datastructures import Headers, QueryParams
 
+from arriero.access.keyring import BAD_TOKEN, NO_TOKEN, Keyring
+from arriero.access.principal import Principal
 from arriero.errors import Unauthorized
-from arriero.server.auth import ANONYMOUS, Keyring, may
+from arriero.server.auth import presented
 
-NO_TOKEN = "no auth token provided and not a public server"
-BAD_TOKEN = "no acceptable auth token provided"
 NOT_BEARER = "invalid bearer token"
-BAD_JWT = "invalid JWT token"
+DIFFERENT = "different auth tokens provided at once"
 
 BEARER = {"authorization": "Bearer sesame"}
 
 
-def ask(keyring: Keyring, headers: dict[str, str], query: str = "") -> str:
+def ask(
+    keyring: Keyring, headers: dict[str, str], query: str = "", subprotocols: tuple[str, ...] = ()
+) -> str:
     """Return the tenant, or the text of the refusal."""
     try:
-        return keyring.authenticate(Headers(headers), QueryParams(query)).tenant
+        return keyring.identify(presented(Headers(headers), QueryParams(query), subprotocols)).tenant
     except Unauthorized as exc:
         return exc.message
+
+
+def protocol(key: bytes) -> str:
+    return "arriero.key." + base64.urlsafe_b64encode(key).rstrip(b"=").decode()
 
 
 @pytest.mark.parametrize(
@@ -32,70 +39,77 @@ def ask(keyring: Keyring, headers: dict[str, str], query: str = "") -> str:
     [
         ({}, "", NO_TOKEN),
         ({}, "api_key=", NO_TOKEN),
+        ({"x-api-key": ""}, "", NO_TOKEN),
         ({}, "api_key=bad", BAD_TOKEN),
         ({"authorization": "Bearer bad"}, "", BAD_TOKEN),
+        ({"x-api-key": "bad"}, "", BAD_TOKEN),
         ({"authorization": "Bearer "}, "", BAD_TOKEN),
         ({"authorization": "Bearer sesame "}, "", BAD_TOKEN),
         ({"authorization": "bearer sesame"}, "", NOT_BEARER),
         ({"authorization": "Basic sesame"}, "api_key=sesame", NOT_BEARER),
-        ({"authorization": "Bearer bad"}, "api_key=sesame", BAD_TOKEN),
+        ({"authorization": "Bearer bad"}, "api_key=sesame", DIFFERENT),
+        ({"authorization": "Bearer sesame"}, "api_key=other", DIFFERENT),
+        ({"authorization": "Bearer sesame", "x-api-key": "other"}, "", DIFFERENT),
+        ({}, "api_key=sesame&api_key=other", DIFFERENT),
     ],
 )
 def test_whoever_has_no_key_is_refused(headers: dict[str, str], query: str, answer: str) -> None:
-    """The header wins over the query, must be a bearer's, and each refusal has its text."""
-    assert ask(Keyring(["sesame"]), headers, query) == answer
-
-
-def test_a_public_server_without_keys_ignores_what_it_is_sent() -> None:
-    """Clients that cannot but send a key are served where nobody has one."""
-    keyring = Keyring([], public=True)
-
-    for header in ("Bearer sk-none", "Basic eA=="):
-        assert keyring.authenticate(Headers({"authorization": header}), QueryParams("")) == ANONYMOUS
-
-
-def test_a_public_server_takes_strangers_but_no_wrong_keys() -> None:
-    """No key is the anonymous tenant; a wrong key is still wrong."""
-    keyring = Keyring(["sesame"], public=True)
-
-    assert keyring.authenticate(Headers({}), QueryParams("")) == ANONYMOUS
-    assert ask(keyring, {"authorization": "Bearer bad"}) == BAD_TOKEN
-
-
-def test_a_token_is_refused_as_such_where_tokens_are_configured() -> None:
-    """With a JWT secret configured the refusal speaks of a token; static keys still open."""
-    keyring = Keyring(["sesame"], expects_jwt=True)
-
-    assert ask(keyring, {"authorization": "Bearer a.b.c"}) == BAD_JWT
-    assert ask(keyring, BEARER) == ask(Keyring(["x", "sesame"]), {}, "api_key=sesame")
-
-
-def test_tenants_differ_by_key_and_do_not_show_it() -> None:
-    """Each key is a tenant of its own, named by a digest."""
-    keyring = Keyring(["sesame", "other"])
-    tenant, other = ask(keyring, BEARER), ask(keyring, {"authorization": "Bearer other"})
-
-    assert tenant != other
-    assert len(tenant) == 32
-    assert "sesame" not in tenant
-
-
-def test_a_static_key_may_do_everything() -> None:
-    """Rights are for later; the seam says yes."""
-    assert may(ANONYMOUS, "use", "model/m")
+    """The header must be a bearer's, two keys must be the same, and each refusal has its text."""
+    assert ask(Keyring(["sesame", "other"]), headers, query) == answer
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/task", "/v1/models", "/v1/stats", "/v1/task/t/live?prompt=a", "/v1/task/nope/chat", "/v1/x"]
+    ("headers", "query", "subprotocols"),
+    [
+        (BEARER, "", ()),
+        ({"x-api-key": "sesame"}, "", ()),
+        ({}, "api_key=sesame", ()),
+        ({}, "", ("arriero.v1", protocol(b"sesame"))),
+        ({**BEARER, "x-api-key": "sesame"}, "api_key=sesame", (protocol(b"sesame"),)),
+    ],
 )
-async def test_everything_below_v1_needs_a_key(serving: Any, path: str) -> None:
-    """401 with Poly's text comes before any look at names."""
-    async with serving() as client, httpx2.AsyncClient(base_url=client.base_url) as stranger:
-        response = await stranger.get(path)
+def test_a_key_may_stand_in_several_places(
+    headers: dict[str, str], query: str, subprotocols: tuple[str, ...]
+) -> None:
+    """One of them is enough, and the same key in two of them is one key."""
+    assert len(ask(Keyring(["sesame"]), headers, query, subprotocols)) == 32
 
-    assert response.status_code == 401
-    assert response.headers["www-authenticate"] == "Bearer"
-    assert NO_TOKEN in response.text
+
+@pytest.mark.parametrize("name", ["arriero.key.!", "arriero.key.a", protocol(b"\xff")])
+def test_a_subprotocol_that_holds_no_text_is_refused(name: str) -> None:
+    """What is not base64url of UTF-8 is no key, and no crash."""
+    assert ask(Keyring(["sesame"]), {}, "", (name,)) in (NOT_BEARER, BAD_TOKEN)
+
+
+HIDDEN = [
+    "/v1/task",
+    "/v1/models",
+    "/v1/stats",
+    "/v1/task/t/live?prompt=a",
+    "/v1/task/nope/chat",
+    "/v1/x",
+    "/v1/admin/keys",
+    "/version",
+    "/nowhere",
+    "/",
+    "/metrics",
+    "/openapi.json",
+    "/pokt/config",
+]
+
+
+async def test_a_stranger_learns_nothing_but_health(serving: Any) -> None:
+    """401 with Poly's text comes before any look at names, paths and methods."""
+    async with serving() as client, httpx2.AsyncClient(base_url=client.base_url) as stranger:
+        for path in ("/status", "/livez", "/health", "/readyz"):
+            response = await stranger.get(path)
+            assert (response.status_code, response.json()) == (200, {"status": "ok"})
+        for path in HIDDEN:
+            for method in ("GET", "POST", "DELETE"):
+                response = await stranger.request(method, path)
+                assert response.status_code == 401, path
+                assert response.headers["www-authenticate"] == "Bearer"
+                assert NO_TOKEN in response.text
 
 
 async def test_the_query_key_opens_every_method(serving: Any) -> None:
@@ -117,5 +131,5 @@ async def test_the_tenant_reaches_the_model(serving: Any, model_saying: Any) -> 
             await stranger.get("/v1/task/t/completion?prompt=a")
 
     tenants = [request.tenant for request in model.requests]
-    assert tenants[2] == ""
+    assert tenants[2] == Principal().tenant == ""
     assert len(set(tenants)) == 3

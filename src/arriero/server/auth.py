@@ -1,89 +1,59 @@
-"""Who is asking: static keys as in Poly, read from the header or from `?api_key=`.
+"""Where a key may stand in a request, and the middleware that finds out who is asking.
 
-`may` is the one place that will know rights; holders of a static key may do everything. Tokens in
-JWT form are refused until the access system exists.
+1. `Authorization: Bearer KEY`.  2. `x-api-key: KEY`.  3. `?api_key=KEY`, which Poly's clients need.
+4. Of a WebSocket: the subprotocol `arriero.key.` + base64url of the key.  5. `?ticket=`, once.
+Two that differ are refused: what stands before us may have checked the other one.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from typing import TYPE_CHECKING, NamedTuple
+import base64
+import binascii
+from time import monotonic
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, QueryParams
 
 from arriero.errors import Unauthorized
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from arriero.config.schema import AuthConfig
+    from arriero.access.keyring import Keyring
+    from arriero.access.principal import Principal
+    from arriero.access.tickets import Tickets
+
+KEY_PROTOCOL = "arriero.key."
+SCHEME = "Bearer "
 
 
-class Principal(NamedTuple):
-    """Who is asking. `tenant` keys private caches; empty for the anonymous caller of a public server."""
-
-    tenant: str = ""
-
-
-ANONYMOUS = Principal()
-
-
-class Keyring:
-    """The keys that open the server. Holds digests only."""
-
-    def __init__(self, keys: Iterable[str], *, public: bool = False, expects_jwt: bool = False) -> None:
-        self._digests = tuple(_digest(key) for key in keys)
-        self._public = public
-        self._expects_jwt = expects_jwt
-
-    @classmethod
-    def from_config(cls, auth: AuthConfig) -> Keyring:
-        """Return the keyring of a configuration."""
-        return cls(auth.allowed_keys, public=auth.public, expects_jwt=auth.jwt_private_key is not None)
-
-    def authenticate(self, headers: Headers, query: QueryParams) -> Principal:
-        """Return who is asking. Raises Unauthorized with Poly's texts; a wrong key fails always.
-
-        Where nobody has a key there is no wrong one: a public server with none ignores what it is sent.
-        """
-        if self._public and not (self._digests or self._expects_jwt):
-            return ANONYMOUS
-        token = _token(headers, query)
-        if token is None:
-            if self._public:
-                return ANONYMOUS
-            raise Unauthorized("no auth token provided and not a public server")
-        digest = _digest(token)
-        if self._holds(digest):
-            return Principal(tenant=digest.hex()[:32])
-        if self._expects_jwt:
-            raise Unauthorized("invalid JWT token")
-        raise Unauthorized("no acceptable auth token provided")
-
-    def _holds(self, digest: bytes) -> bool:
-        # All keys are compared, so that the time says nothing about which one matched.
-        return sum([hmac.compare_digest(digest, known) for known in self._digests]) > 0
+def presented(headers: Headers, query: QueryParams, subprotocols: Iterable[str] = ()) -> str | None:
+    """Return the one key that a request bears; None = it bears none. Raises Unauthorized."""
+    keys = {*_in_headers(headers), *query.getlist("api_key"), *_in_subprotocols(subprotocols)} - {""}
+    if len(keys) > 1:
+        raise Unauthorized("different auth tokens provided at once")
+    return next(iter(keys), None)
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+def _in_headers(headers: Headers) -> Iterator[str]:
+    for value in headers.getlist("authorization"):
+        if not value.startswith(SCHEME):
+            raise Unauthorized("invalid bearer token")
+        # A bearer of nothing bears a wrong key, not none.
+        yield value.removeprefix(SCHEME) or " "
+    yield from headers.getlist("x-api-key")
 
 
-def _token(headers: Headers, query: QueryParams) -> str | None:
-    authorization = headers.get("authorization")
-    if authorization is None:
-        return query.get("api_key") or None
-    if not authorization.startswith("Bearer "):
-        raise Unauthorized("invalid bearer token")
-    return authorization.removeprefix("Bearer ")
-
-
-def may(principal: Principal, action: str, resource: str) -> bool:
-    """Say whether a principal may do `action` to `resource` ("model/NAME", "task/NAME")."""
-    return True
+def _in_subprotocols(subprotocols: Iterable[str]) -> Iterator[str]:
+    for name in subprotocols:
+        if name.startswith(KEY_PROTOCOL):
+            coded = name.removeprefix(KEY_PROTOCOL)
+            try:
+                yield base64.b64decode(coded + "=" * (-len(coded) % 4), b"-_", validate=True).decode()
+            except (binascii.Error, UnicodeError) as exc:
+                raise Unauthorized("invalid bearer token") from exc
 
 
 class Authenticate:
@@ -93,7 +63,21 @@ class Authenticate:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        keyring: Keyring = scope["app"].state.context.keyring
-        principal = keyring.authenticate(Headers(scope=scope), QueryParams(scope["query_string"]))
+        state = scope["app"].state
+        principal = await authenticated(scope, state.context.keyring, state.tickets)
         scope.setdefault("state", {})["principal"] = principal
         await self._app(scope, receive, send)
+
+
+async def authenticated(scope: Scope, keyring: Keyring, tickets: Tickets) -> Principal:
+    """Return who is asking. Raises Unauthorized, Unavailable."""
+    if keyring.is_open:
+        return await keyring.identified(None)
+    query = QueryParams(scope["query_string"])
+    key = presented(Headers(scope=scope), query, scope.get("subprotocols", ()))
+    offered = query.getlist("ticket")
+    if not offered:
+        return await keyring.identified(key)
+    if key is not None or len(offered) > 1:
+        raise Unauthorized("different auth tokens provided at once")
+    return keyring.renewed(tickets.redeem(offered[0], scope["path"], monotonic()))

@@ -1,0 +1,112 @@
+"""Holds requests to what their keys may use: admits them, tells what is left, takes the count of tokens.
+
+A request that does work is counted; lists, health and the admin API are free. A socket's handshake is free
+too: each of its turns is admitted by whoever answers it, with `admit`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import MutableHeaders
+
+from arriero.access.limits import Limiter
+from arriero.access.principal import may
+from arriero.access.usage_store import UsageStore
+from arriero.errors import Forbidden
+
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from arriero.access.limits import Admission
+    from arriero.access.principal import Principal
+    from arriero.config.auth import AuthConfig
+
+FREE = frozenset(
+    {
+        "/version",
+        "/metrics",
+        "/openapi.json",
+        "/v1/model",
+        "/v1/task",
+        "/v1/memory",
+        "/v1/stats",
+        "/v1/tickets",
+    }
+)
+FREE_BELOW = ("/v1/admin/", "/v1/models", "/pokt/")
+
+
+class Rates:
+    """Owns the counts of all keys, and the file that keeps them."""
+
+    def __init__(self, auth: AuthConfig) -> None:
+        """Take up the counts that were kept. Raises ConfigError when the usage store cannot be used."""
+        self._store = None if auth.usage_store is None else UsageStore(auth.usage_store)
+        if self._store is None:
+            self._limiter = Limiter()
+        else:
+            self._limiter = Limiter(self._store.load(time.time()), changed=self._store.note)
+
+    def admit(self, principal: Principal) -> Admission:
+        """Let a request in. The caller must end the admission. Raises RateLimited."""
+        return self._limiter.admit(principal, time.time())
+
+    def charge(self, principal: Principal, tokens: int) -> None:
+        """Count the tokens of a prompt and a completion."""
+        self._limiter.charge(principal, tokens, time.time())
+
+    def close(self) -> None:
+        """Keep the counts."""
+        if self._store is not None:
+            self._store.close()
+
+
+class Metered:
+    """Middleware behind `Authenticate`: admits requests that do work, and adds `x-ratelimit-*`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or is_free(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        rates: Rates = scope["app"].state.rates
+        admission = rates.admit(scope["state"]["principal"])
+
+        async def telling_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(admission.headers())
+            await send(message)
+
+        try:
+            await self._app(scope, receive, telling_send)
+        finally:
+            admission.end()
+
+
+def is_free(path: str) -> bool:
+    """Say whether requests to a path are not counted."""
+    return path in FREE or path.startswith(FREE_BELOW)
+
+
+def admit_turn(websocket: HTTPConnection, resource: str) -> Admission:
+    """Look at the bearer of a socket again, and let one turn in.
+
+    Raises Unauthorized when the key is worth nothing any more, Forbidden, RateLimited.
+    """
+    state = websocket.app.state
+    principal = state.context.keyring.renewed(websocket.state.principal)
+    if not may(principal, "use", resource):
+        raise Forbidden(f"this key may not use {resource}")
+    rates: Rates = state.rates
+    return rates.admit(principal)
+
+
+def charge(connection: HTTPConnection, tokens: int) -> None:
+    """Count tokens that an answer has used; routes call it once the usage is known."""
+    rates: Rates = connection.app.state.rates
+    rates.charge(connection.state.principal, tokens)
