@@ -8,8 +8,9 @@ from contextlib import closing
 import pytest
 from tests.guard.remote import client_of, eventually
 
-from arriero.guard.connection import HIGH_WATER_BYTES, MAX_HEADERS
+from arriero.guard.connection import MAX_HEADERS
 from arriero.guard.failure import UpstreamFailed, UpstreamTimeout
+from arriero.guard.reading import HIGH_WATER_BYTES
 from arriero.guard.upstream import Request
 from arriero.guard.upstream import Upstream as Client
 from arriero.testing.upstream import Answer, End, Upstream, chunk, chunked, whole

@@ -15,6 +15,7 @@ from arriero.guard.routes import Route
 
 if TYPE_CHECKING:
     from arriero.guard.shapes import Shape, Telling
+    from arriero.guard.template import Forms
 
 # With the shape of each answer, the member without which it is none.
 _ANSWERS: dict[Route, tuple[Shape, str]] = {
@@ -29,10 +30,23 @@ _ANSWERS: dict[Route, tuple[Shape, str]] = {
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def rewritten_answer(route: Route, body: bytes, telling: Telling) -> bytes:
-    """Rebuild a successful answer; an empty one stays empty. Raises UpstreamFailed."""
+def rewritten_answer(route: Route, body: bytes, telling: Telling, forms: Forms | None = None) -> bytes:
+    """Rebuild a successful answer; an empty one stays empty. Raises UpstreamFailed.
+
+    forms: those of this route's answers with this `telling`, which grow.
+    """
     if not body:
         return b""
+    if forms is None:
+        return _rebuilt(route, body, telling)
+    told = forms.told(body)
+    if told is None:
+        told = _rebuilt(route, body, telling)
+        forms.learn(body, lambda probed: _rebuilt(route, probed, telling))
+    return told
+
+
+def _rebuilt(route: Route, body: bytes, telling: Telling) -> bytes:
     shape, due = _ANSWERS[route]
     try:
         body.isascii() or body.decode()

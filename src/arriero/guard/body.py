@@ -1,9 +1,10 @@
 """A request body as its top-level members, read strictly, and written as they were spelt.
 
-Two parsers must agree. The standard one reads the whole text and proves that no key is there twice at
-any depth, that numbers are finite and nesting is bounded. msgspec cuts the same bytes into members
-without touching them, and refuses lone surrogates. What is sent is put together from those members, so
-that an upstream's parser never sees bytes that were not read here.
+A body in the one canonical spelling (shortest escapes and numbers) is proved by writing it again: had a
+name been there twice at any depth, what was read would be written shorter. Of any other body two parsers
+must agree: the standard one reads the whole text and finds double names, numbers out of range and deep
+nesting; msgspec cuts the same bytes into members and refuses lone surrogates. What is sent is put together
+from what was read, so that an upstream's parser never sees bytes that were not read here.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ from arriero.errors import InvalidRequest, PayloadTooLarge
 
 MAX_DEPTH = 64
 
+_ANY = msgspec.json.Decoder()
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encode = msgspec.json.encode
 
 
 class Body:
     """The members of one request, in their order. Its one user may change them until they are sent.
 
-    `values` is for reading.
+    `values` is for reading. `raws` holds their spellings, None where those are canonical.
     """
 
     __slots__ = ("_raws", "values")
 
-    def __init__(self, values: dict[str, Any], raws: dict[str, msgspec.Raw]) -> None:
+    def __init__(self, values: dict[str, Any], raws: dict[str, msgspec.Raw] | None) -> None:
         self.values = values
         self._raws = raws
 
@@ -43,28 +46,32 @@ class Body:
         That is its spelling, or three times that: NFC makes up to three bytes of one that is not ASCII.
         An escape is as long as what may come of it.
         """
-        raw = self._raws.get(name)
-        spelling = b"" if raw is None else bytes(raw)
+        if name not in self.values:
+            return 0
+        spelling = _encode(self.values[name]) if self._raws is None else bytes(self._raws[name])
         return len(spelling) if spelling.isascii() else 3 * len(spelling)
 
     def put(self, name: str, value: Any) -> None:
         """Set a member in its place, or add it at the end."""
         self.values[name] = value
-        self._raws[name] = msgspec.Raw(msgspec.json.encode(value))
+        if self._raws is not None:
+            self._raws[name] = msgspec.Raw(_encode(value))
 
     def drop(self, name: str) -> None:
         """Take a member out, if it is there."""
         self.values.pop(name, None)
-        self._raws.pop(name, None)
+        if self._raws is not None:
+            self._raws.pop(name, None)
 
     def only(self, *names: str) -> Body:
         """Return a new body with those of the named members that are here."""
-        kept = [name for name in names if name in self._raws]
-        return Body({name: self.values[name] for name in kept}, {name: self._raws[name] for name in kept})
+        kept = [name for name in names if name in self.values]
+        raws = None if self._raws is None else {name: self._raws[name] for name in kept}
+        return Body({name: self.values[name] for name in kept}, raws)
 
     def encoded(self) -> bytes:
         """Write the body: untouched members byte for byte, no whitespace between members."""
-        return msgspec.json.encode(self._raws)
+        return _encode(self.values if self._raws is None else self._raws)
 
 
 def read_body(data: bytes, *, max_bytes: int) -> Body:
@@ -72,14 +79,26 @@ def read_body(data: bytes, *, max_bytes: int) -> Body:
     if len(data) > max_bytes:
         raise PayloadTooLarge(f"the request body is longer than {max_bytes} bytes")
     try:
-        values = _read_whole(data.decode())
-        raws = _MEMBERS.decode(data)
+        values, raws = _read_canonical(data) or (_read_whole(data.decode()), _MEMBERS.decode(data))
     except RecursionError as exc:
         raise _too_deep() from exc
     except (ValueError, msgspec.DecodeError) as exc:  # not UTF-8, not JSON, thousands of digits
         raise InvalidRequest(f"the request body is not valid JSON: {exc}") from exc
     _require_shallow(values, data)
     return Body(values, raws)
+
+
+def _read_canonical(data: bytes) -> tuple[dict[str, Any], dict[str, msgspec.Raw] | None] | None:
+    """Return values and spellings of a body that is canonical but for blanks, else None."""
+    values = _ANY.decode(data)
+    if type(values) is not dict:
+        return None
+    written = _encode(values)
+    if written == data:
+        return values, None
+    if len(written) < len(data) and written == msgspec.json.format(data, indent=-1):
+        return values, _MEMBERS.decode(data)
+    return None
 
 
 def _read_whole(text: str) -> dict[str, Any]:

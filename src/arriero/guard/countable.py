@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from arriero.guard.routes import Route
 
 if TYPE_CHECKING:
-    from arriero.guard.body import Body
-
     Messages = list[Mapping[str, Any]]
 
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
@@ -50,7 +48,7 @@ class Conversation:
 Prompt = Texts | Conversation
 
 
-def countable_prompt(route: Route, body: Body) -> Prompt | None:
+def countable_prompt(route: Route, body: Mapping[str, Any]) -> Prompt | None:
     """Return what a checked request feeds to the model; None if only the upstream can count it."""
     match route:
         case Route.CHAT:
@@ -65,7 +63,7 @@ def countable_prompt(route: Route, body: Body) -> Prompt | None:
             return None
 
 
-def _chat(body: Body) -> Conversation | None:
+def _chat(body: Mapping[str, Any]) -> Conversation | None:
     messages, tools = body.get("messages"), body.get("tools") or []
     variables = body.get("chat_template_kwargs") or {}
     if any(body.get(name) is not None for name in _NOT_HERE) or not _are_plain(messages):
@@ -81,7 +79,7 @@ def _chat(body: Body) -> Conversation | None:
     )
 
 
-def _response(body: Body) -> Conversation | None:
+def _response(body: Mapping[str, Any]) -> Conversation | None:
     """Return instructions and messages; vLLM puts the instructions first, as a system message."""
     given, instructions = body.get("input"), body.get("instructions")
     messages = [{"role": "user", "content": given}] if isinstance(given, str) else given
@@ -95,7 +93,7 @@ def _response(body: Body) -> Conversation | None:
     return Conversation(messages=(*system, *messages))
 
 
-def _texts(body: Body, name: str) -> Texts | None:
+def _texts(body: Mapping[str, Any], name: str) -> Texts | None:
     """Return a text, several texts, token ids, or several lists of them."""
     given, special = body.get(name), body.get("add_special_tokens") is not False
     if isinstance(given, str):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,7 +18,6 @@ from arriero.guard.countable import Conversation, countable_prompt
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from arriero.guard.body import Body
     from arriero.guard.request import Checked
     from arriero.guard.tokens import TokenCounter
 
@@ -43,7 +42,7 @@ class LocalCounter:
 
         Raises InvalidRequest when the model's template refuses the messages, Overloaded.
         """
-        prompt = countable_prompt(checked.route, cast("Body", checked.members))
+        prompt = countable_prompt(checked.route, checked.members)
         if prompt is None or (isinstance(prompt, Conversation) and not self._renders(prompt)):
             return None
         enough = checked.enough_prompt_tokens

@@ -53,6 +53,8 @@ def _short(value: int) -> str:
 
 
 def _choices(body: Body, policy: Policy) -> int:
+    if "n" not in body.values and "best_of" not in body.values:
+        return 1
     n = integer(body, "n", least=1, most=policy.max_n) or 1
     best_of = integer(body, "best_of", least=1, most=policy.max_best_of)
     if best_of is not None and best_of < n:

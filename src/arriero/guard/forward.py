@@ -22,12 +22,14 @@ from arriero.guard.encoding import Inflater, is_identity
 from arriero.guard.failure import UpstreamFailed, refusal
 from arriero.guard.headers import Media, answer_headers, media_of, upstream_headers
 from arriero.guard.names import Names
+from arriero.guard.passage import Passage
 from arriero.guard.replicas import Replicas
 from arriero.guard.request import checked_request
 from arriero.guard.routes import Route
 from arriero.guard.settings import policy_of
 from arriero.guard.shapes import Telling
 from arriero.guard.stream import Framing, StreamRewriter
+from arriero.guard.template import Forms
 from arriero.guard.upstream import Request
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from arriero.config.remote import RemoteModelConfig
-    from arriero.guard.connection import Header
+    from arriero.guard.connection import Head, Header
+    from arriero.guard.passage import Outlet
     from arriero.guard.policy import Policy
     from arriero.guard.replicas import Reply
     from arriero.guard.request import Checked
@@ -46,6 +49,9 @@ MAX_ANSWER_BYTES = 64 << 20
 MAX_ERROR_BYTES = 64 << 10
 _OK = 200
 _NO_SUCH_PATH = (404, 405, 501)
+_BUSY = (408, 429, 503)
+_SERVER_ERRORS = 500
+_PATHS = {route: route.value.encode() for route in Route}
 _FRAMINGS = {Media.EVENTS: Framing.EVENTS, Media.LINES: Framing.LINES}
 
 
@@ -128,11 +134,18 @@ class Guard:
         count: Count | None = None,
     ) -> None:
         self.policy = policy
-        self._replicas = replicas
+        self.replicas = replicas
         self._telling = Telling(Names(policy), policy.allow_logprobs)
-        self._routes = frozenset(routes)
+        self._answers = {route: Forms(self._telling.names) for route in Route}
+        self._streams = {route: Forms(self._telling.names) for route in Route}
+        self._routes = frozenset(route for route in Route if route.value in set(routes))
         self._authorization = None if api_key is None else b"Bearer " + api_key.encode()
         self._forward_headers = frozenset(name.lower().encode() for name in forward_headers)
+        self._passing_headers = self._forward_headers | {b"traceparent"}
+        self._own_headers = {
+            stream: upstream_headers((), stream=stream, authorization=self._authorization)
+            for stream in (False, True)
+        }
         self._max_concurrent = max_concurrent
         self._running = 0
         self._count = count
@@ -168,28 +181,23 @@ class Guard:
     @property
     def num_connections(self) -> int:
         """Open connections to the upstreams."""
-        return self._replicas.num_connections
+        return self.replicas.num_connections
 
     def start(self) -> None:
         """Begin to watch over the upstreams."""
-        self._replicas.start()
+        self.replicas.start()
 
     async def stop(self) -> None:
         """Cut all connections."""
-        await self._replicas.stop()
+        await self.replicas.stop()
 
     async def is_well(self) -> bool:
         """Ask the upstreams, within 3 s, whether any can serve."""
-        return await self._replicas.is_well()
+        return await self.replicas.is_well()
 
     async def forward(self, route: Route, body: bytes, headers: Iterable[Header]) -> Whole | Stream:
         """Answer a request. Raises what is wrong with it, or with the upstream, which no error names."""
-        if route.value not in self._routes:
-            raise UnknownName("model", self.policy.public_name, param="model")
-        checked = checked_request(route, read_body(body, max_bytes=self.policy.max_body_bytes), self.policy)
-        if self._running >= self._max_concurrent:
-            raise Overloaded(f"{self._running} requests are under way; try again later")
-        self._running += 1
+        checked = self._entered(route, body)
         answer: Whole | Stream | None = None
         try:
             answer = await self._answer(await self._fitted(checked), headers)
@@ -197,6 +205,33 @@ class Guard:
             if not isinstance(answer, Stream):
                 self._running -= 1
         return answer
+
+    def pass_on(self, route: Route, body: bytes, headers: Sequence[Header], outlet: Outlet) -> Passage:
+        """Answer a request through an outlet, without waiting where that can be.
+
+        Raises RequestError, Overloaded; the outlet hears of nothing then.
+        """
+        passage = Passage(self, self._entered(route, body), headers, outlet)
+        try:
+            passage.begin()
+        except BaseException:
+            passage.cut()
+            raise
+        return passage
+
+    def _entered(self, route: Route, body: bytes) -> Checked:
+        """Return the checked request, which has a place here until `leave`."""
+        if route not in self._routes:
+            raise UnknownName("model", self.policy.public_name, param="model")
+        checked = checked_request(route, read_body(body, max_bytes=self.policy.max_body_bytes), self.policy)
+        if self._running >= self._max_concurrent:
+            raise Overloaded(f"{self._running} requests are under way; try again later")
+        self._running += 1
+        return checked
+
+    def leave(self) -> None:
+        """One request fewer is under way."""
+        self._running -= 1
 
     async def _fitted(self, checked: Checked) -> Checked:
         if not checked.needs_prompt_count:
@@ -206,17 +241,44 @@ class Guard:
             tokens = await self._upstream_counter.count(checked)
         return checked if tokens is None else checked.fitted(tokens)
 
+    async def reply(
+        self,
+        checked: Checked,
+        headers: Iterable[Header],
+        *,
+        refused_by: int | None = None,
+        fresh: bool = False,
+    ) -> Reply:
+        """Count the prompt if need be, send, and return what has begun to come back."""
+        checked = await self._fitted(checked)
+        request, affinity = self.request(checked, headers), self.affinity(checked)
+        return await self.replicas.send(request, affinity, refused_by=refused_by, fresh=fresh)
+
     async def _answer(self, checked: Checked, headers: Iterable[Header]) -> Whole | Stream:
-        affinity = affinity_of(checked.route, checked.body) if self._replicas.num_upstreams > 1 else None
-        reply = await self._replicas.send(self._request(checked, headers), affinity)
+        reply = await self.reply(checked, headers)
         try:
             return await self._told(checked, reply)
         except BaseException:
             reply.close()
             raise
 
-    def _request(self, checked: Checked, headers: Iterable[Header]) -> Request:
+    async def _told(self, checked: Checked, reply: Reply) -> Whole | Stream:
+        opened = self.opened(checked, reply.head)
+        if isinstance(opened, int):
+            return Whole(*self.told_whole(checked, reply.head, await _whole(reply, opened)))
+        rewriter, headers = opened
+        return Stream(checked.route, headers, reply=reply, rewriter=rewriter, left=self.leave)
+
+    def affinity(self, checked: Checked) -> bytes | None:
+        """Return what requests share that are best served by the same upstream."""
+        return affinity_of(checked.route, checked.body) if self.replicas.num_upstreams > 1 else None
+
+    def request(self, checked: Checked, headers: Iterable[Header]) -> Request:
+        """Return what the upstream is sent."""
         headers = list(headers)
+        path = _PATHS[checked.route]
+        if self._passing_headers.isdisjoint([name.lower() for name, _ in headers]):
+            return Request(b"POST", path, self._own_headers[checked.stream], checked.body)
         sent = upstream_headers(headers, stream=checked.stream, authorization=self._authorization)
         known = {name for name, _ in sent}
         sent += [
@@ -224,29 +286,53 @@ class Guard:
             for name, value in headers
             if name.lower() in self._forward_headers and name.lower() not in known
         ]
-        return Request(b"POST", checked.route.value.encode(), sent, checked.body)
+        return Request(b"POST", path, sent, checked.body)
 
-    async def _told(self, checked: Checked, reply: Reply) -> Whole | Stream:
-        head = reply.head
+    def opened(self, checked: Checked, head: Head) -> int | tuple[StreamRewriter, list[Header]]:
+        """Return how a stream is rewritten, with its headers; of any other answer how long it may be."""
         if head.status != _OK:
-            body = await _whole(reply, MAX_ERROR_BYTES)
-            retry_after = head.get(b"retry-after").decode("latin-1")
-            raise refusal(head.status, body, self._telling.names, retry_after=retry_after)
+            return MAX_ERROR_BYTES
         media = media_of(head.get(b"content-type"))
         framing = _FRAMINGS.get(media) if checked.stream else None
         if framing is None:
-            body = rewritten_answer(checked.route, await _whole(reply, MAX_ANSWER_BYTES), self._telling)
-            return Whole(answer_headers(head.headers, Media.JSON), body)
-        rewriter = StreamRewriter(checked.route, self._telling, choices=checked.choices, framing=framing)
-        headers = answer_headers(head.headers, media)
-        return Stream(checked.route, headers, reply=reply, rewriter=rewriter, left=self._leave)
+            return MAX_ANSWER_BYTES
+        rewriter = StreamRewriter(
+            checked.route,
+            self._telling,
+            choices=checked.choices,
+            framing=framing,
+            forms=self._streams[checked.route],
+        )
+        return rewriter, answer_headers(head.headers, media)
 
-    def _leave(self) -> None:
-        self._running -= 1
+    def told_whole(self, checked: Checked, head: Head, body: bytes) -> tuple[list[Header], bytes]:
+        """Return headers and body of a whole answer. Raises what an upstream's refusal is told as."""
+        if head.status != _OK:
+            retry_after = head.get(b"retry-after").decode("latin-1")
+            raise refusal(head.status, body, self._telling.names, retry_after=retry_after)
+        told = rewritten_answer(checked.route, body, self._telling, self._answers[checked.route])
+        return answer_headers(head.headers, Media.JSON), told
+
+    async def get(self, path: str) -> bytes | None:
+        """Return what the upstream says of itself at one of its own paths; None when it says nothing there.
+
+        Nothing of it is rewritten. Raises Overloaded, Unavailable, UpstreamFailed, UpstreamTimeout.
+        """
+        headers = upstream_headers((), stream=False, authorization=self._authorization)
+        reply = await self.replicas.send(Request(b"GET", path.encode(), headers))
+        with closing(reply):
+            status = reply.head.status
+            if status == _OK:
+                return await _whole(reply, MAX_ANSWER_BYTES)
+            if status in _BUSY:
+                raise Overloaded("the upstream has too much to do; try again later")
+            if status >= _SERVER_ERRORS:
+                raise UpstreamFailed("the upstream could not answer")
+            return None
 
     async def _tokenize(self, body: bytes) -> bytes | None:
         headers = upstream_headers((), stream=False, authorization=self._authorization)
-        reply = await self._replicas.send(Request(b"POST", Route.TOKENIZE.value.encode(), headers, body))
+        reply = await self.replicas.send(Request(b"POST", Route.TOKENIZE.value.encode(), headers, body))
         with closing(reply):
             if reply.head.status in _NO_SUCH_PATH:
                 return None

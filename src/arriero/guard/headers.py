@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Media(Enum):
 _MEDIA = {media.value: media for media in Media if media is not Media.OTHER}
 
 
+@lru_cache(maxsize=64)
 def media_of(content_type: bytes) -> Media:
     """Return what a content type says, whatever its case and parameters."""
     return _MEDIA.get(content_type.partition(b";")[0].strip().lower(), Media.OTHER)

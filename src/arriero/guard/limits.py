@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from arriero.errors import ContextOverflow, InvalidRequest
 from arriero.guard.counts import integer
 from arriero.guard.policy import OverLimit
-from arriero.guard.prompt_bound import known_tokens, most_tokens
+from arriero.guard.prompt_bound import most_tokens
 from arriero.guard.routes import Route
 
 if TYPE_CHECKING:
@@ -41,25 +41,25 @@ class TokenLimit(NamedTuple):
 
 def limit_tokens(body: Body, route: Route, policy: Policy) -> TokenLimit:
     """Apply steps 1 to 3. Raises InvalidRequest."""
-    least = 0 if route is Route.COMPLETIONS and body.get("echo") else 1
-    asked = [
-        (name, tokens) for name in _MEMBERS[route] if (tokens := integer(body, name, least=least)) is not None
-    ]
+    values = body.values
+    least = 0 if route is Route.COMPLETIONS and values.get("echo") else 1
     bound = policy.max_tokens if policy.max_tokens is not None else policy.max_context
-    for name, tokens in asked:
-        body.put(name, _bounded(name, tokens, bound, policy))
-    if not asked:
-        _add_limit(body, route, bound)
-    tokens = _tokens(body, route)
-    _limit_min_tokens(body, tokens, policy)
-    return TokenLimit(tokens, bool(asked))
+    most: int | None = None
+    for name in _MEMBERS[route]:
+        if name not in values or (asked := integer(body, name, least=least)) is None:
+            continue
+        if bound is not None and asked > bound:
+            if policy.over_limit is OverLimit.REJECT:
+                raise _over_limit(name, asked, bound)
+            body.put(name, asked := bound)
+        most = asked if most is None or asked > most else most
+    limit = TokenLimit(most, asked=True) if most is not None else _added_limit(body, route, bound)
+    _limit_min_tokens(body, limit.tokens, policy)
+    return limit
 
 
-def needs_prompt_count(body: Body, route: Route, policy: Policy, limit: TokenLimit) -> bool:
-    """Say whether the answer to the request depends on the exact count of its prompt's tokens."""
-    enough = enough_prompt_tokens(policy, limit)
-    if enough is None or known_tokens(body, route) is not None:
-        return False
+def exceeds_bound(body: Body, route: Route, policy: Policy, enough: int) -> bool:
+    """Say whether a prompt that did not come as tokens may have more of them than `enough`."""
     most = most_tokens(body, route, policy)
     return most is None or most > enough
 
@@ -95,24 +95,17 @@ def fit_context(
     return TokenLimit(tokens, limit.asked)
 
 
-def _bounded(name: str, tokens: int, bound: int | None, policy: Policy) -> int:
-    if bound is None or tokens <= bound:
-        return tokens
-    if policy.over_limit is OverLimit.REJECT:
-        raise _over_limit(name, tokens, bound)
-    return bound
-
-
 def _over_limit(name: str, tokens: int, bound: int) -> InvalidRequest:
     asked = tokens if tokens < 1 << 64 else "far more"
     return InvalidRequest(f"`{name}` may be at most {bound} here, {asked} was asked for", param=name)
 
 
-def _add_limit(body: Body, route: Route, bound: int | None) -> None:
+def _added_limit(body: Body, route: Route, bound: int | None) -> TokenLimit:
     if route is Route.COMPLETIONS:
-        body.put(_ADDED[route], min(_COMPLETIONS_DEFAULT, bound or _COMPLETIONS_DEFAULT))
-    elif bound is not None:
+        bound = min(_COMPLETIONS_DEFAULT, bound or _COMPLETIONS_DEFAULT)
+    if bound is not None:
         body.put(_ADDED[route], bound)
+    return TokenLimit(bound, asked=False)
 
 
 def _tokens(body: Body, route: Route) -> int | None:
@@ -120,6 +113,8 @@ def _tokens(body: Body, route: Route) -> int | None:
 
 
 def _limit_min_tokens(body: Body, tokens: int | None, policy: Policy) -> None:
+    if "min_tokens" not in body.values:
+        return
     least = integer(body, "min_tokens", least=0)
     if least is None or tokens is None or least <= tokens:
         return

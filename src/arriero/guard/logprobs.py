@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 # vLLM makes prompt log probabilities of `echo`; token ids tell the tokenizer as log probabilities do.
 _SWITCHES = frozenset({"echo", "return_token_ids", "return_tokens_as_token_ids"})
 _COUNTS = frozenset({"logprobs", "top_logprobs", "prompt_logprobs"})
-_FAMILY = _SWITCHES | _COUNTS | {"logprob_token_ids"}
+FAMILY = _SWITCHES | _COUNTS | {"logprob_token_ids"}
 
 
 def check_logprobs(body: Body, route: Route, policy: Policy) -> None:
     """Refuse what the policy does not allow. Raises InvalidRequest."""
-    for name in sorted(_FAMILY & body.values.keys()):
+    for name in sorted(FAMILY & body.values.keys()):
         if _asks_nothing(name, body.get(name)):
             body.drop(name)
         elif not policy.allow_logprobs:

@@ -7,6 +7,7 @@ operator can name more (`Policy.extra_members`). Members with a rule of their ow
 
 from __future__ import annotations
 
+from arriero.guard.logprobs import FAMILY
 from arriero.guard.routes import Route
 
 _ALWAYS = "model user"
@@ -65,3 +66,7 @@ PASSING = {
     Route.RERANK: _names(_RERANK),
     Route.TOKENIZE: _names(_TEMPLATE, "prompt add_special_tokens return_token_strs"),
 }
+
+# Those that pass without a rule of their own, and those whose rule looks at every request anyhow.
+_SPECIAL = FAMILY | {"include", "stream_options", "chat_template_kwargs"}
+ORDINARY = {route: names - _SPECIAL for route, names in PASSING.items()}

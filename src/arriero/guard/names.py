@@ -57,13 +57,14 @@ class Names:
     def clean(self, raw: msgspec.Raw) -> msgspec.Raw:
         """Clean every text and key inside a JSON value; a clean one stays as it is spelt."""
         spelt = bytes(raw)
-        if spelt[0] not in b'"[{' or self._is_surely_clean(spelt):
+        if spelt[0] not in b'"[{' or self.is_surely_clean(spelt):
             return raw
         value = msgspec.json.decode(spelt)
         cleaned = self._clean_value(value)
         return raw if cleaned == value else msgspec.Raw(msgspec.json.encode(cleaned))
 
-    def _is_surely_clean(self, spelt: bytes) -> bool:
+    def is_surely_clean(self, spelt: bytes) -> bool:
+        """Say, without reading it, whether `clean` would keep a JSON value as it is."""
         if b"\\" in spelt or not spelt.isascii():  # what is escaped, or folds its case elsewhere
             return False
         lowered = spelt.lower()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from arriero.errors import ConfigError, NotSupported, UnknownName
@@ -34,14 +34,21 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 """Bound on each file of a model directory and on each answer of an upstream."""
 TRANSFORMERS_VERSION = "4.47.0"
 """What the hidden configuration says, unless told otherwise: the version that the Python sidecar pins."""
-UPSTREAM_PATHS = ("/v1/models", "/pokt/tokenizer")
+UPSTREAM_CONFIG = "/v1/models"
+UPSTREAM_TOKENIZER = "/pokt/tokenizer"
 """What `from_upstream` makes use of."""
+NAMES = ("config", "config-hash", "tokenizer", "tokenizer-hash")
+"""What is served below `/pokt/`."""
 
 _REQUIRED = ("tokenizer", "tokenizer_config")
 _OPTIONAL = ("added_tokens", "special_tokens_map", "vocab")
 _TEMPLATE = "chat_template.jinja"
 _PLACES = ("name_or_path", "special_tokens_map_file", "tokenizer_file")
 _HIDDEN = "Unknown"
+_UPSTREAM_PROBLEMS = {
+    "config": "max_context is not set, nor does the upstream tell it",
+    "tokenizer": "tokenizer_path is not set, nor does the upstream publish it",
+}
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,11 @@ class Document:
 
 @dataclass(frozen=True)
 class PoktDocuments:
-    """What is served for one model. `problem` says why a document is missing, if one is."""
+    """What is served for one model. `problems` says why a document is missing, by its name."""
 
     config: Document | None
     tokenizer: Document | None
-    problem: str = ""
+    problems: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_directory(cls, directory: Path, *, config: Document | None = None) -> PoktDocuments:
@@ -90,7 +97,7 @@ class PoktDocuments:
             parts = tokenizer_documents(metadata, max_length=shape["max_position_embeddings"])
             return cls(config, _tokenizer(parts))
         except NotSupported as exc:
-            return cls(config, None, exc.message)
+            return cls(config, None, {"tokenizer": exc.message})
         except (ConfigError, ValueError) as exc:
             raise ConfigError(f"{path}: {exc}") from exc
 
@@ -105,24 +112,22 @@ class PoktDocuments:
     ) -> PoktDocuments:
         """Make what can be had of a model without a directory, out of successful answers by path.
 
-        The configuration is the hidden one, with the smaller of max_context and the upstream's own
-        limit. The tokenizer is the upstream's, if that is a sidecar too: vLLM has no route for it.
+        The configuration is the hidden one, with max_context or else the upstream's own limit. The
+        tokenizer is the upstream's, if that is a sidecar too: vLLM has no route for it.
         """
-        offered = _context_of(_parsed_answer(answers.get("/v1/models")), upstream_model)
-        lengths = [length for length in (max_context, offered) if length is not None]
-        config = hidden_config(public_name, min(lengths)) if lengths else None
-        tokenizer = _relayed_tokenizer(_parsed_answer(answers.get("/pokt/tokenizer")))
-        missing = [
-            *(["max_context is not configured, nor does the upstream tell it"] if config is None else []),
-            *(["the upstream does not publish its tokenizer"] if tokenizer is None else []),
-        ]
-        return cls(config, tokenizer, "; ".join(missing))
+        offered = _context_of(_parsed_answer(answers.get(UPSTREAM_CONFIG)), upstream_model)
+        context = max_context or offered
+        config = hidden_config(public_name, context) if context else None
+        tokenizer = _relayed_tokenizer(_parsed_answer(answers.get(UPSTREAM_TOKENIZER)))
+        return cls(config, tokenizer, _UPSTREAM_PROBLEMS)
 
     def answer(self, name: str) -> bytes:
         """Return the body of `/pokt/NAME`. Raises UnknownName, with the reason, if there is none."""
-        document = {"config": self.config, "tokenizer": self.tokenizer}.get(name.removesuffix("-hash"))
+        kind = name.removesuffix("-hash")
+        document = {"config": self.config, "tokenizer": self.tokenizer}.get(kind)
         if document is None:
-            raise UnknownName("document", f"{name} ({self.problem})" if self.problem else name)
+            problem = self.problems.get(kind)
+            raise UnknownName("document", f"{name} ({problem})" if problem else name)
         return document.hash_body if name.endswith("-hash") else document.body
 
 

@@ -18,6 +18,7 @@ _MESSAGE_TOKENS = 32
 _COMPLETION_MARGIN = 8
 # A template may write these at any length: indented, escaped, or as pictures.
 _UNBOUNDED = frozenset({"tools", "functions", "documents", "chat_template_kwargs", "response_format", "text"})
+_PLAIN_MESSAGE = frozenset({"role", "content", "name"})
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 _COUNTED = {
     Route.CHAT: (
@@ -34,8 +35,10 @@ _COUNTED = {
 
 def known_tokens(body: Body, route: Route) -> int | None:
     """Return the count of a prompt that came as tokens, the longest of several; else None."""
+    if route is not Route.COMPLETIONS:
+        return None
     prompt = body.get("prompt")
-    if route is not Route.COMPLETIONS or not isinstance(prompt, list) or isinstance(prompt[0], str):
+    if not isinstance(prompt, list) or isinstance(prompt[0], str):
         return None
     longest = len(prompt) if isinstance(prompt[0], int) else max(map(len, prompt))
     return longest + body.size("suffix")
@@ -46,7 +49,7 @@ def most_tokens(body: Body, route: Route, policy: Policy) -> int | None:
     if route is Route.COMPLETIONS:
         # JSON spells no character shorter than UTF-8 does.
         return body.size("prompt") + body.size("suffix") + _COMPLETION_MARGIN
-    if any(body.get(name) for name in _UNBOUNDED & body.values.keys()):
+    if not _UNBOUNDED.isdisjoint(body.values) and any(map(body.get, _UNBOUNDED)):
         return None
     name = "messages" if route is Route.CHAT else "input"
     messages = body.get(name)
@@ -78,7 +81,7 @@ def _with_prompt(counted: Body, text: str) -> bytes:
 
 
 def _is_plain_message(message: Any) -> bool:
-    if not isinstance(message, dict) or not message.keys() <= {"role", "content", "name"}:
+    if not isinstance(message, dict) or not message.keys() <= _PLAIN_MESSAGE:
         return False
     content = message.get("content")
     return content is None or isinstance(content, str) or _is_text_only(content)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from arriero.config.remote import TimeoutsConfig, UpstreamAddress
-    from arriero.guard.connection import Answer, Head
+    from arriero.guard.connection import Connection, Head, Sink
+    from arriero.guard.reading import Answer
     from arriero.guard.upstream import Request
 
 MAX_TRIES = 3
@@ -28,40 +29,71 @@ _ELSEWHERE = (429, 502, 503)
 """Another upstream may answer at once what one of these statuses refused."""
 
 
+class Place:
+    """A request's place at its upstream. Owns the news of how that went; `leave` it once or more."""
+
+    __slots__ = ("_balancer", "_is_left", "index")
+
+    def __init__(self, balancer: Balancer, index: int) -> None:
+        self.index = index
+        self._balancer = balancer
+        self._is_left = False
+        balancer.begin(index)
+
+    def note_status(self, status: int) -> None:
+        """Take note that an answer began."""
+        circuit = self._balancer.circuits[self.index]
+        if status in _NOT_WELL:
+            circuit.fail()
+        else:
+            circuit.succeed()
+
+    def note_failure(self) -> None:
+        """Take note that there was no answer, or that it broke off."""
+        self._balancer.circuits[self.index].fail()
+
+    def leave(self) -> None:
+        """The request has nothing more to do with the upstream."""
+        if not self._is_left:
+            self._is_left = True
+            self._balancer.end(self.index)
+
+
 class Reply:
     """An answer, and its place at the upstream. Its one reader must `close` it."""
 
-    __slots__ = ("_answer", "_balancer", "_index", "_is_closed", "head")
+    __slots__ = ("_answer", "head", "place")
 
-    def __init__(self, answer: Answer, head: Head, balancer: Balancer, index: int) -> None:
+    def __init__(self, answer: Answer, head: Head, place: Place) -> None:
         self.head = head
+        self.place = place
         self._answer = answer
-        self._balancer = balancer
-        self._index = index
-        self._is_closed = False
 
     async def piece(self) -> bytes:
         """As `Answer.piece`."""
         try:
             return await self._answer.piece()
         except ServiceError:
-            self._balancer.circuits[self._index].fail()
+            self.place.note_failure()
             raise
+
+    def detached(self, sink: Sink) -> Connection | None:
+        """As `Answer.detached`; the place is the sink's to leave."""
+        return self._answer.detached(sink)
+
+    def drain(self, sink: Sink) -> None:
+        """As `Answer.drain`."""
+        self._answer.drain(sink)
 
     def close(self) -> None:
         """Cut an answer that has not ended."""
         self._answer.close()
-        self._leave()
+        self.place.leave()
 
     def finish(self) -> None:
         """End an answer of which no more is awaited than the end of its framing."""
         self._answer.finish()
-        self._leave()
-
-    def _leave(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
-            self._balancer.end(self._index)
+        self.place.leave()
 
 
 class Replicas:
@@ -109,12 +141,37 @@ class Replicas:
         """Say, within 3 s, whether any of them can serve."""
         return await self._health.is_well()
 
-    async def send(self, request: Request, affinity: bytes | None = None) -> Reply:
+    def send_at_once(
+        self, request: Request, affinity: bytes | None, sink: Sink
+    ) -> tuple[Place, Connection] | None:
+        """Send to the best upstream if a connection to it is free; the sink gets the answer.
+
+        It tells the place of the status or of the failure, and leaves it.
+        """
+        index = self._balancer.choose(affinity)
+        if index is None:
+            return None
+        connection = self._upstreams[index].send_at_once(request, sink)
+        return None if connection is None else (Place(self._balancer, index), connection)
+
+    def is_better_elsewhere(self, status: int, index: int) -> bool:
+        """Say whether another upstream is to be asked what this one refused."""
+        return status in _ELSEWHERE and self._balancer.choose(None, {index}) is not None
+
+    async def send(
+        self,
+        request: Request,
+        affinity: bytes | None = None,
+        *,
+        refused_by: int | None = None,
+        fresh: bool = False,
+    ) -> Reply:
         """Send a request to the best upstream, or to the next best while none has begun to answer it.
 
+        refused_by: one that is not asked again. fresh: over a new connection, as kept ones may be stale.
         Raises Unavailable when none is to be asked, UpstreamFailed, UpstreamTimeout.
         """
-        tried: set[int] = set()
+        tried = set() if refused_by is None else {refused_by}
         failure: ServiceError = Unavailable("no upstream of this model can be reached; try again later")
         while True:
             index = self._balancer.choose(affinity, tried)
@@ -123,7 +180,7 @@ class Replicas:
             tried.add(index)
             is_last = len(tried) >= min(MAX_TRIES, self.num_upstreams)
             try:
-                reply = await self._send_to(index, request)
+                reply = await self._send_to(index, request, fresh=fresh)
             except (Unreachable, Unanswered, ConnectTimeout) as exc:
                 failure = exc
                 if is_last:
@@ -133,19 +190,15 @@ class Replicas:
                 return reply
             reply.close()
 
-    async def _send_to(self, index: int, request: Request) -> Reply:
-        circuit = self._balancer.circuits[index]
-        self._balancer.begin(index)
+    async def _send_to(self, index: int, request: Request, *, fresh: bool) -> Reply:
+        place = Place(self._balancer, index)
         try:
-            answer = await self._upstreams[index].send(request)
+            answer = await self._upstreams[index].send(request, fresh=fresh)
             head = await answer.wait_head()
         except BaseException as exc:
             if isinstance(exc, ServiceError):
-                circuit.fail()
-            self._balancer.end(index)
+                place.note_failure()
+            place.leave()
             raise
-        if head.status in _NOT_WELL:
-            circuit.fail()
-        else:
-            circuit.succeed()
-        return Reply(answer, head, self._balancer, index)
+        place.note_status(head.status)
+        return Reply(answer, head, place)

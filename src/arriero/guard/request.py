@@ -6,20 +6,21 @@ Raises errors of the caller only. Two steps, since a prompt is counted only when
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from arriero.errors import InvalidRequest, UnknownName
 from arriero.guard.counts import check_counts
 from arriero.guard.limits import (
     TokenLimit,
     enough_prompt_tokens,
+    exceeds_bound,
     fit_context,
     limit_tokens,
-    needs_prompt_count,
 )
 from arriero.guard.logprobs import check_logprobs
-from arriero.guard.members import PASSING
+from arriero.guard.members import ORDINARY, PASSING
 from arriero.guard.prompt_bound import count_requests, known_tokens
 from arriero.guard.routes import GENERATING, Route
 
@@ -44,8 +45,7 @@ _OBJECTS = frozenset({"chat_template_kwargs", "stream_options"})
 _TEMPLATE_SWITCHES = frozenset({"chat_template", "tokenize", "tokenizer", "return_dict", "template"})
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
     """A request that may be sent. `body` is all that the upstream sees of the caller's body."""
 
     route: Route
@@ -73,7 +73,7 @@ class Checked:
         limit = fit_context(
             self._members, self.route, self._policy, limit=self._limit, prompt_tokens=prompt_tokens
         )
-        return replace(
+        return msgspec.structs.replace(
             self,
             body=self._members.encoded(),
             max_tokens=limit.tokens,
@@ -102,17 +102,23 @@ def checked_request(route: Route, body: Body, policy: Policy) -> Checked:
     if route is Route.MODELS or (route is Route.TOKENIZE and not policy.allow_tokenize):
         raise UnknownName("path", route.value)
     _set_model(body, policy)
-    _refuse_unserved(body, route, policy)
-    dropped = _drop_unknown(body, route, policy)
-    check_logprobs(body, route, policy)
+    # An ordinary request has no member that the rules of the block are about.
+    dropped: tuple[str, ...] = ()
+    if not body.values.keys() <= ORDINARY[route]:
+        _refuse_unserved(body, route, policy)
+        dropped = _drop_unknown(body, route, policy)
+        check_logprobs(body, route, policy)
+        _check_nested(body)
     stream = _switch(body, "stream")
-    _check_nested(body)
     choices = check_counts(body, route, policy)
-    limit, needs_count = _NO_LIMIT, False
+    limit, enough, needs_count = _NO_LIMIT, None, False
     if route in GENERATING:
         limit = limit_tokens(body, route, policy)
-        limit = _fit_known(body, route, policy, limit)
-        needs_count = needs_prompt_count(body, route, policy, limit)
+        tokens = known_tokens(body, route)
+        if tokens is not None:
+            limit = fit_context(body, route, policy, limit=limit, prompt_tokens=tokens)
+        enough = enough_prompt_tokens(policy, limit)
+        needs_count = tokens is None and enough is not None and exceeds_bound(body, route, policy, enough)
     return Checked(
         route=route,
         body=body.encoded(),
@@ -121,7 +127,7 @@ def checked_request(route: Route, body: Body, policy: Policy) -> Checked:
         max_tokens=limit.tokens,
         dropped=dropped,
         needs_prompt_count=needs_count,
-        enough_prompt_tokens=enough_prompt_tokens(policy, limit),
+        enough_prompt_tokens=enough,
         _members=body,
         _policy=policy,
         _limit=limit,
@@ -170,10 +176,3 @@ def _check_nested(body: Body) -> None:
     if switches:
         name = min(switches)
         raise InvalidRequest(f"`{name}` is not allowed here", param=f"chat_template_kwargs.{name}")
-
-
-def _fit_known(body: Body, route: Route, policy: Policy, limit: TokenLimit) -> TokenLimit:
-    tokens = known_tokens(body, route)
-    if tokens is None:
-        return limit
-    return fit_context(body, route, policy, limit=limit, prompt_tokens=tokens)

@@ -20,6 +20,8 @@ class Route(Enum):
     MODELS = "/v1/models"
     TOKENIZE = "/tokenize"
 
+    __hash__ = object.__hash__  # members are looked up in tables for each request
+
     @property
     def method(self) -> bytes:
         """The one method of the route. `/v1/models` is answered here and has no upstream."""

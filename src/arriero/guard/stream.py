@@ -1,7 +1,8 @@
 """A stream of an upstream, rewritten event by event; it ends well only if the upstream ended it well.
 
-    1. A block that has a learnt form (`template.py`) is passed on by it.
-    2. Any other event is parsed and rebuilt by its shape. A plain one teaches its form.
+    1. A block that has a learnt form (`template.py`) is passed on by it: one of this stream's own, which
+       differ in their text only, or one that all streams share.
+    2. Any other event is parsed and rebuilt by its shape, and teaches its form.
     3. What is no event of the route, too long, not UTF-8, or an error of the upstream's, ends the stream
        with an error event. So does an end without the upstream's own. `[DONE]` is written only after all
        completions have finished.
@@ -21,7 +22,7 @@ from arriero.guard.failure import UpstreamFailed, error_object, said_error, told
 from arriero.guard.progress import progress_of
 from arriero.guard.routes import Route
 from arriero.guard.splitter import EventSplitter, LineSplitter, TooLong
-from arriero.guard.template import Template, learnt
+from arriero.guard.template import Form, Forms, Template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,9 @@ class StreamRewriter:
         choices: int = 1,
         framing: Framing = Framing.EVENTS,
         max_event_bytes: int = MAX_EVENT_BYTES,
+        forms: Forms | None = None,
     ) -> None:
+        """Begin a stream. forms: those of such streams with this `telling`, which grow."""
         self.is_ended = False
         self.is_failed = False
         self._route = route
@@ -68,14 +71,16 @@ class StreamRewriter:
         self._at_start = False  # whether the next byte begins an event, as only events can tell
         self._progress = progress_of(route, choices)
         self._templates: list[Template] = []
+        self._forms = Forms(telling.names) if forms is None else forms
 
     def feed(self, data: bytes) -> bytes:
         """Return what the next bytes of the upstream let a client know."""
         if self.is_ended:
             return b""
         if self._at_start and data.endswith(b"\n\n"):
-            told = self._by_template(data)
-            return self._joined(self._told_blocks(data)) if told is None else told
+            blocks = data[:-2].split(b"\n\n")
+            told = self._by_template(data) if len(blocks) == 1 else self._all_by_template(data, blocks)
+            return self._joined(self._told_blocks(blocks)) if told is None else told
         told = self._joined(self._told(self._splitter.feed(data)))
         self._at_start = self._splitter.is_clean
         return told
@@ -100,8 +105,8 @@ class StreamRewriter:
             out.append(self._fail(UpstreamFailed("the upstream sent what is no event of this stream")))
         return b"".join(out)
 
-    def _told_blocks(self, data: bytes) -> Iterator[bytes]:
-        for inner in data[:-2].split(b"\n\n"):
+    def _told_blocks(self, blocks: list[bytes]) -> Iterator[bytes]:
+        for inner in blocks:
             block = inner + b"\n\n"
             told = self._by_template(block)
             if told is None:
@@ -124,6 +129,21 @@ class StreamRewriter:
                     return told
         return None
 
+    def _all_by_template(self, data: bytes, blocks: list[bytes]) -> bytes | None:
+        if not self._templates or len(data) > self._max_event_bytes:
+            return None
+        return self._templates[-1].told_all(blocks)
+
+    def _by_form(self, block: bytes) -> bytes | None:
+        found = self._forms.find(block)
+        if found is None:
+            return None
+        form, told = found
+        # Another stream's event taught the form; what it says of progress is this stream's.
+        self._progress.note(told[len(self._opening) : -len(self._closing)])
+        self._narrow(form, block)
+        return told
+
     def _told_event(self, event: Event) -> bytes:
         if event.data is None:
             return _KEEP_ALIVE
@@ -133,7 +153,7 @@ class StreamRewriter:
         if event.name:
             return self._named(event.name) + self._rebuilt(payload)
         block = self._opening + payload + self._closing
-        return self._by_template(block) or self._rebuilt(payload)
+        return self._by_template(block) or self._by_form(block) or self._rebuilt(payload)
 
     def _named(self, name: bytes) -> bytes:
         return b"event: " + self._telling.names.clean_text(name.decode()).encode() + b"\n"
@@ -147,13 +167,19 @@ class StreamRewriter:
         told = bytes(self._shape.told(members, self._telling))
         is_plain = self._progress.note(told)
         told = self._opening + told + self._closing
-        if is_plain and len(self._templates) < _MAX_TEMPLATES:
-            self._learn(self._opening + payload + self._closing)
+        self._learn(self._opening + payload + self._closing, is_plain=is_plain)
         return told
 
-    def _learn(self, block: bytes) -> None:
-        probe = msgspec.json.encode(f"probe {self._telling.names.untold}")[1:-1]
-        template = learnt(block, probe, self._framed)
+    def _learn(self, block: bytes, *, is_plain: bool) -> None:
+        form = self._forms.learn(block, self._framed)
+        if form is not None:
+            form.is_plain = is_plain
+            self._narrow(form, block)
+
+    def _narrow(self, form: Form, block: bytes) -> None:
+        if not form.is_plain or len(self._templates) >= _MAX_TEMPLATES:
+            return
+        template = self._forms.narrowed(form, block)
         if template is not None:
             self._templates.append(template)
 

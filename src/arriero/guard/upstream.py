@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from arriero.guard.connection import Answer, Connection, Unanswered
+from arriero.guard.connection import Connection, Unanswered
 from arriero.guard.failure import UpstreamFailed, UpstreamTimeout
+from arriero.guard.reading import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from arriero.config.remote import TimeoutsConfig, UpstreamAddress
-    from arriero.guard.connection import Header
+    from arriero.guard.connection import Header, Sink
 
 IDLE_S = 3.0
 """How long an unused connection is kept; servers close theirs after five seconds and more."""
@@ -67,13 +68,13 @@ class Upstream:
         """Open connections, in use or kept."""
         return len(self._open)
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: Request, *, fresh: bool = False) -> Answer:
         """Send a request and return its answer, whose head has come. The caller closes it.
 
-        Raises Unreachable, UpstreamFailed, UpstreamTimeout.
+        fresh: over a new connection. Raises Unreachable, UpstreamFailed, UpstreamTimeout.
         """
         message = self._message(request)
-        connection = self._kept() or await self._connect()
+        connection = (None if fresh else self._kept()) or await self._connect()
         is_reused = connection.is_reused
         try:
             return await _answer(connection, message)
@@ -81,6 +82,13 @@ class Upstream:
             if not is_reused:
                 raise
         return await _answer(await self._connect(), message)
+
+    def send_at_once(self, request: Request, sink: Sink) -> Connection | None:
+        """Send a request if a kept connection is free; return that connection, which may turn out stale."""
+        connection = self._kept()
+        if connection is not None:
+            connection.request(self._message(request), sink)
+        return connection
 
     def close(self) -> None:
         """Cut all connections."""
@@ -125,8 +133,8 @@ class Upstream:
             self._idle.remove(connection)
 
     def _message(self, request: Request) -> bytes:
-        path = self._address.prefix.encode() + request.path
-        lines = [b"%b %b HTTP/1.1" % (request.method, path), b"host: " + self._host]
+        line = request.method, self._address.prefix.encode(), request.path, self._host
+        lines = [b"%b %b%b HTTP/1.1\r\nhost: %b" % line]
         lines += [b"%b: %b" % header for header in request.headers]
         if request.method != b"GET":
             lines.append(b"content-length: %d" % len(request.body))
@@ -134,7 +142,7 @@ class Upstream:
 
 
 async def _answer(connection: Connection, message: bytes) -> Answer:
-    answer = connection.request(message)
+    answer = Answer(connection, message)
     try:
         await answer.wait_head()
     except BaseException:

@@ -6,9 +6,8 @@ answer may tell is the guard's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,6 +19,7 @@ from arriero.guard.stream import error_event, error_line
 from arriero.server.body import read_body
 from arriero.server.context import context_of, principal_of
 from arriero.server.errors import UnknownPath
+from arriero.server.model_name import model_name
 from arriero.server.streaming import KEEP_ALIVE, ClientGone, EventStream, unless_disconnected
 
 if TYPE_CHECKING:
@@ -36,13 +36,6 @@ KEEP_ALIVE_S = 10.0
 MAX_NAME = 256
 
 
-class _Named(msgspec.Struct):
-    model: Any = None
-
-
-_NAMED = msgspec.json.Decoder(_Named)
-
-
 def or_remote(route: Route, local: Handler) -> Handler:
     """Return a handler that guards requests for remote models and leaves all others to `local`."""
 
@@ -51,7 +44,7 @@ def or_remote(route: Route, local: Handler) -> Handler:
         if not context.runtime.guards:
             return await local(request)
         body = await read_body(request)
-        guard = context.guard(principal_of(request), _model_name(body))
+        guard = context.guard(principal_of(request), model_name(body))
         if guard is None:
             return await local(_unread(request, body))
         return await _forwarded(request, guard, route, body)
@@ -67,7 +60,7 @@ def only_remote(route: Route) -> Handler:
         if not context.runtime.guards:
             raise UnknownPath(f"no such path: {request.url.path}")
         body = await read_body(request)
-        name = _model_name(body)
+        name = model_name(body)
         guard = context.guard(principal_of(request), name)
         if guard is not None:
             return await _forwarded(request, guard, route, body)
@@ -76,15 +69,6 @@ def only_remote(route: Route) -> Handler:
         raise UnknownName("model", name[:MAX_NAME], param="model")
 
     return create
-
-
-def _model_name(body: bytes) -> str | None:
-    """Return the model that a body names; None for a body that names none, which its reader will refuse."""
-    try:
-        name = _NAMED.decode(body).model
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return name if isinstance(name, str) else None
 
 
 def _unread(request: Request, body: bytes) -> Request:

@@ -1,0 +1,314 @@
+"""One request through the guard without waiting: the answer is told as the upstream's bytes come.
+
+Every call comes from a read of a socket, or from the outlet; a job is made only where something must be
+awaited: a count, a new connection, another upstream. The rules are the same pure functions as in
+`forward.py`. Whatever happens, the outlet gets one end, and the upstream is let go of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from arriero.errors import ArrieroError, ServiceError
+from arriero.guard.connection import Unanswered
+from arriero.guard.encoding import Inflater, is_identity
+from arriero.guard.failure import UpstreamFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from arriero.guard.connection import Connection, Head, Header
+    from arriero.guard.forward import Guard
+    from arriero.guard.replicas import Place, Reply
+    from arriero.guard.request import Checked
+    from arriero.guard.stream import StreamRewriter
+
+logger = logging.getLogger(__name__)
+
+
+class Outlet(Protocol):
+    """Where an answer is told: `answer`, or `refuse`, or `start`, any number of `write`, and `finish`."""
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether there is room; else `Passage.resume` is called when there is again."""
+        ...
+
+    def answer(self, headers: list[Header], body: bytes) -> None:
+        """Tell a whole answer."""
+        ...
+
+    def refuse(self, error: Exception) -> None:
+        """Tell why there is no answer."""
+        ...
+
+    def start(self, headers: list[Header]) -> None:
+        """Begin a stream."""
+        ...
+
+    def write(self, piece: bytes) -> None:
+        """Tell a piece of a stream."""
+        ...
+
+    def finish(self, piece: bytes) -> None:
+        """Tell the last piece of a stream, which may be empty."""
+        ...
+
+
+class Passage:
+    """Made and begun by `Guard.pass_on`. `cut` it when nobody listens any more."""
+
+    __slots__ = (
+        "_backlog",
+        "_body",
+        "_checked",
+        "_connection",
+        "_failure",
+        "_guard",
+        "_has_ended",
+        "_head",
+        "_headers",
+        "_inflater",
+        "_is_over",
+        "_job",
+        "_most_bytes",
+        "_outlet",
+        "_place",
+        "_rewriter",
+    )
+
+    def __init__(self, guard: Guard, checked: Checked, headers: Sequence[Header], outlet: Outlet) -> None:
+        self._guard = guard
+        self._checked = checked
+        self._headers = headers
+        self._outlet = outlet
+        self._is_over = False
+        self._job: asyncio.Task[None] | None = None
+        self._place: Place | None = None
+        self._connection: Connection | None = None
+        self._head: Head | None = None
+        self._inflater: Inflater | None = None
+        self._rewriter: StreamRewriter | None = None
+        self._body: list[bytes] = []
+        self._most_bytes = 0
+        self._backlog: Iterator[bytes] | None = None
+        self._has_ended = False
+        self._failure: ServiceError | None = None
+
+    def begin(self) -> None:
+        """Send the request, now if nothing is to be awaited."""
+        if self._checked.needs_prompt_count or not self._sent_at_once():
+            self._await_reply()
+
+    def resume(self) -> None:
+        """There is room at the outlet again."""
+        if self._backlog is not None:
+            self._work_off()
+        if self._backlog is None and self._connection is not None:
+            self._connection.resume()
+
+    def cut(self) -> None:
+        """Let go of everything at once; the outlet hears nothing more."""
+        if not self._is_over:
+            self._release(is_cut=True)
+
+    def fail(self, error: ArrieroError) -> None:
+        """End the answer with an error, for a reason that is not the upstream's."""
+        if not self._is_over:
+            self._tell_failure(error)
+
+    def _sent_at_once(self) -> bool:
+        guard = self._guard
+        request = guard.request(self._checked, self._headers)
+        sent = guard.replicas.send_at_once(request, guard.affinity(self._checked), self)
+        if sent is None:
+            return False
+        self._place, self._connection = sent
+        return True
+
+    def _await_reply(self, *, refused_by: int | None = None, fresh: bool = False) -> None:
+        self._job = asyncio.ensure_future(self._replied(refused_by, fresh))
+
+    async def _replied(self, refused_by: int | None, fresh: bool) -> None:
+        try:
+            reply = await self._guard.reply(self._checked, self._headers, refused_by=refused_by, fresh=fresh)
+            self._job = None
+            self._take_reply(reply)
+        except Exception as exc:
+            self._job = None
+            if not isinstance(exc, ArrieroError):
+                logger.exception("unexpected error on the way to an upstream")
+            self._refuse(exc)
+
+    def _take_reply(self, reply: Reply) -> None:
+        self._place = reply.place
+        if self._is_over:
+            reply.close()
+            return
+        if not self._begin_answer(reply.head):
+            reply.close()
+            return
+        self._connection = reply.detached(self)
+        reply.drain(self)
+        if self._connection is not None:
+            self._connection.resume()
+            self._keep_pace()
+
+    # The connection calls these.
+
+    def take_head(self, head: Head) -> None:
+        place = self._place
+        assert place is not None
+        place.note_status(head.status)
+        if self._guard.replicas.is_better_elsewhere(head.status, place.index):
+            self._leave_upstream(is_cut=True)
+            self._await_reply(refused_by=place.index)
+        else:
+            self._begin_answer(head)
+
+    def take_piece(self, piece: bytes) -> None:
+        if self._is_over:
+            return
+        if self._inflater is None:
+            self._take(piece)
+        else:
+            self._backlog = self._inflater.feed(piece)
+            self._work_off()
+        self._keep_pace()
+
+    def take_end(self) -> None:
+        self._connection = None
+        self._has_ended = True
+        if self._backlog is None and not self._is_over:
+            self._close()
+
+    def take_failure(self, failure: ServiceError) -> None:
+        self._connection = None
+        if self._head is None and isinstance(failure, Unanswered):
+            # A kept connection that the upstream had just closed: once more, over a fresh one.
+            self._leave_upstream(is_cut=True)
+            self._await_reply(fresh=True)
+            return
+        if self._place is not None:
+            self._place.note_failure()
+        self._failure = failure
+        self._has_ended = True
+        if self._backlog is None and not self._is_over:
+            self._close()
+
+    def _begin_answer(self, head: Head) -> bool:
+        """Say whether the answer is one that can be read."""
+        self._head = head
+        try:
+            if not is_identity(head.get(b"content-encoding")):
+                self._inflater = Inflater()
+        except UpstreamFailed as exc:
+            self._refuse(exc)
+            return False
+        opened = self._guard.opened(self._checked, head)
+        if isinstance(opened, int):
+            self._most_bytes = opened
+        else:
+            self._rewriter, headers = opened
+            self._outlet.start(headers)
+        return True
+
+    def _keep_pace(self) -> None:
+        if self._connection is not None and not self._outlet.is_writable:
+            self._connection.pause()
+
+    def _work_off(self) -> None:
+        """Take what is left of an inflated piece, for as long as there is room."""
+        assert self._backlog is not None
+        try:
+            for plain in self._backlog:
+                self._take(plain)
+                if self._is_over:
+                    return
+                if self._rewriter is not None and not self._outlet.is_writable:
+                    return
+        except UpstreamFailed as exc:
+            self._tell_failure(exc)
+            return
+        self._backlog = None
+        if self._has_ended:
+            self._close()
+
+    def _take(self, plain: bytes) -> None:
+        rewriter = self._rewriter
+        if rewriter is None:
+            self._body.append(plain)
+            self._most_bytes -= len(plain)
+            if self._most_bytes < 0:
+                self._refuse(UpstreamFailed("the upstream's answer is too long"))
+            return
+        told = rewriter.feed(plain)
+        if rewriter.is_ended:
+            self._release(is_cut=rewriter.is_failed)
+            self._outlet.finish(told)
+        elif told:
+            self._outlet.write(told)
+
+    def _close(self) -> None:
+        """The upstream has said all that it will say."""
+        failure = self._failure
+        if failure is None and self._inflater is not None:
+            try:
+                self._inflater.close()
+            except UpstreamFailed as exc:
+                failure = exc
+        if failure is not None:
+            self._tell_failure(failure)
+        elif self._rewriter is not None:
+            self._finish_stream(None)
+        else:
+            self._tell_whole()
+
+    def _tell_failure(self, failure: ArrieroError) -> None:
+        if self._rewriter is not None:
+            self._finish_stream(failure)
+        else:
+            self._refuse(failure)
+
+    def _finish_stream(self, failure: ArrieroError | None) -> None:
+        assert self._rewriter is not None
+        told = self._rewriter.close(failure)
+        self._release(is_cut=True)
+        self._outlet.finish(told)
+
+    def _tell_whole(self) -> None:
+        assert self._head is not None
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        try:
+            headers, told = self._guard.told_whole(self._checked, self._head, body)
+        except ArrieroError as exc:
+            self._refuse(exc)
+            return
+        self._release(is_cut=False)
+        self._outlet.answer(headers, told)
+
+    def _refuse(self, error: Exception) -> None:
+        if not self._is_over:
+            self._release(is_cut=True)
+            self._outlet.refuse(error)
+
+    def _release(self, *, is_cut: bool) -> None:
+        self._is_over = True
+        self._backlog = None
+        self._body = []
+        if self._job is not None:
+            self._job.cancel()
+            self._job = None
+        self._leave_upstream(is_cut=is_cut)
+        self._guard.leave()
+
+    def _leave_upstream(self, *, is_cut: bool) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and is_cut:
+            connection.abort()
+        elif connection is not None:
+            connection.linger()
+        if self._place is not None:
+            self._place.leave()

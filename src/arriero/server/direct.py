@@ -1,0 +1,253 @@
+"""OpenAI's routes for remote models, served from the edge without the application.
+
+What comes out is what `routes/guard.py` would answer, byte for byte but for the request's own id. A
+request that needs more than a key in `authorization`, or that no guard serves, is left to the application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from functools import partial
+from typing import TYPE_CHECKING
+
+from arriero.access.principal import Source
+from arriero.access.secret import digest_of
+from arriero.config.auth import KeyLimits
+from arriero.errors import ArrieroError, Unavailable
+from arriero.guard.headers import Media
+from arriero.guard.routes import Route
+from arriero.server.cors import CorsHeaders
+from arriero.server.errors import Internal, error_object, headers_of, wire_of
+from arriero.server.model_name import model_name
+from arriero.server.request_log import RequestLog
+from arriero.server.streaming import KEEP_ALIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from arriero.access.principal import Principal
+    from arriero.guard.connection import Header
+    from arriero.guard.forward import Guard
+    from arriero.guard.passage import Passage
+    from arriero.server.context import Context
+    from arriero.server.edge.exchange import Exchange
+
+    Handler = Callable[[Exchange], bool]
+
+KEEP_ALIVE_S = 10.0
+CLIENT_GONE = 499
+"""What the log says of an answer that nobody waited for."""
+_BEATS = 4
+"""How often streams are looked at in `KEEP_ALIVE_S`."""
+_SCHEME = b"Bearer "
+_HARMLESS = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_NO_LIMITS = KeyLimits()
+_MANY: bytes = b"\0"
+
+
+class Direct:
+    """The handlers. Owns the streams that are under way, and one timer for all of them."""
+
+    def __init__(self, context: Context, *, keep_alive_s: float = KEEP_ALIVE_S) -> None:
+        self.log = RequestLog()
+        self._context = context
+        self._cors = CorsHeaders(context.runtime.config.server)
+        self._principals: dict[bytes, Principal] = {}  # of the configuration's keys, by their digests
+        self._beat_s = keep_alive_s / _BEATS
+        self._streams: set[Answering] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def handlers(self) -> Mapping[bytes, Handler]:
+        """For each path the handler of its POST requests; it says whether it took the request."""
+        routes = (route for route in Route if route.method == b"POST")
+        return {route.value.encode(): partial(self._take, route) for route in routes}
+
+    def close(self) -> None:
+        """End the timer, and write what is left of the log."""
+        self.log.write()
+        self._streams.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def keep_alive(self, stream: Answering) -> None:
+        """Write comments into the stream's silence until `forget`."""
+        self._streams.add(stream)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._beat_s, self._beat)
+
+    def forget(self, stream: Answering) -> None:
+        """The stream has ended."""
+        self._streams.discard(stream)
+
+    def _beat(self) -> None:
+        self._timer = None
+        for stream in list(self._streams):
+            stream.beat()
+        if self._streams:
+            self._timer = asyncio.get_running_loop().call_later(self._beat_s, self._beat)
+
+    def _take(self, route: Route, exchange: Exchange) -> bool:
+        guards = self._context.runtime.guards
+        seen = _Seen(exchange.headers)
+        principal = self._principal(exchange, seen) if guards else None
+        guard = None if principal is None else self._guard(principal, exchange.body)
+        if principal is None or guard is None or len(exchange.body) > guard.policy.max_body_bytes:
+            return False
+        given = seen.request_id
+        request_id = given if given and _HARMLESS.fullmatch(given) else os.urandom(16).hex().encode()
+        own = [*self._cors.of(seen.origin), (b"x-request-id", request_id)]
+        Answering(self, exchange, route, own, principal.name).begin(guard)
+        return True
+
+    def _guard(self, principal: Principal, body: bytes) -> Guard | None:
+        try:
+            return self._context.guard(principal, model_name(body))
+        except ArrieroError:
+            return None
+
+    def _principal(self, exchange: Exchange, seen: _Seen) -> Principal | None:
+        """Return who is asking, None where the application must find out, or limit what a key uses."""
+        keyring = self._context.keyring
+        key: str | None = None
+        if not keyring.is_open:
+            if exchange.query or seen.has_api_key or seen.authorization is _MANY:
+                return None
+            if seen.authorization is not None:
+                if not seen.authorization.startswith(_SCHEME):
+                    return None
+                key = seen.authorization[len(_SCHEME) :].decode("latin-1")
+        digest = digest_of(key) if key else b""
+        principal = self._principals.get(digest) if digest else None
+        if principal is None:
+            try:
+                principal = keyring.identify(key)
+            except ArrieroError:
+                return None
+            if digest and principal.source is Source.CONFIG:
+                self._principals[digest] = principal
+        return principal if principal.limits == _NO_LIMITS else None
+
+
+class _Seen:
+    """The headers that matter here, found in one pass."""
+
+    __slots__ = ("authorization", "has_api_key", "origin", "request_id")
+
+    def __init__(self, headers: list[Header]) -> None:
+        self.authorization: bytes | None = None
+        self.origin: bytes | None = None
+        self.request_id: bytes | None = None
+        self.has_api_key = False
+        for name, value in headers:
+            if name == b"authorization":
+                self.authorization = value if self.authorization is None else _MANY
+            elif name == b"x-request-id" and self.request_id is None:
+                self.request_id = value
+            elif name == b"origin" and self.origin is None:
+                self.origin = value
+            elif name == b"x-api-key":
+                self.has_api_key = True
+
+
+class Answering:
+    """One request and the writing of its answer: the outlet of a passage."""
+
+    __slots__ = (
+        "_direct",
+        "_exchange",
+        "_has_moved",
+        "_is_lines",
+        "_own",
+        "_passage",
+        "_quiet_beats",
+        "_route",
+        "_started_at",
+        "_who",
+    )
+
+    def __init__(self, direct: Direct, exchange: Exchange, route: Route, own: list[Header], who: str) -> None:
+        self._direct = direct
+        self._exchange = exchange
+        self._route = route
+        self._own = own
+        self._who = who
+        self._passage: Passage | None = None
+        self._has_moved = self._is_lines = False
+        self._quiet_beats = 0
+        self._started_at = asyncio.get_running_loop().time()
+
+    def begin(self, guard: Guard) -> None:
+        """Send the request, or answer why not."""
+        exchange = self._exchange
+        try:
+            self._passage = guard.pass_on(self._route, exchange.body, exchange.headers, self)
+        except ArrieroError as exc:
+            self.refuse(exc)
+            return
+        exchange.body = b""  # what is sent has been written anew
+        exchange.on_gone = self._gone
+        exchange.on_stop = self._stop
+        exchange.on_writable = self._passage.resume
+
+    def beat(self) -> None:
+        """Write a comment if nothing was written for several beats. Lines have no comments."""
+        self._quiet_beats = 0 if self._has_moved else self._quiet_beats + 1
+        self._has_moved = False
+        if self._quiet_beats >= _BEATS and not self._is_lines:
+            self._quiet_beats = 0
+            if self._exchange.is_writable:
+                self._exchange.write(KEEP_ALIVE)
+
+    # The passage calls these.
+
+    @property
+    def is_writable(self) -> bool:
+        return self._exchange.is_writable
+
+    def answer(self, headers: list[Header], body: bytes) -> None:
+        self._exchange.respond(200, headers + self._own, body)
+        self._ended(200)
+
+    def refuse(self, error: Exception) -> None:
+        known = error if isinstance(error, ArrieroError) else Internal("internal error")
+        status = wire_of(known).status
+        headers = [(name.encode(), value.encode()) for name, value in headers_of(known).items()]
+        headers.append((b"content-type", Media.JSON.value))
+        self._exchange.respond(status, headers + self._own, error_object(known))
+        self._ended(status)
+
+    def start(self, headers: list[Header]) -> None:
+        self._is_lines = (b"content-type", Media.LINES.value) in headers
+        self._exchange.start(200, headers + self._own)
+        self._direct.keep_alive(self)
+
+    def write(self, piece: bytes) -> None:
+        self._has_moved = True
+        self._exchange.write(piece)
+
+    def finish(self, piece: bytes) -> None:
+        self._exchange.finish(piece)
+        self._ended(200)
+
+    # The exchange calls these.
+
+    def _gone(self) -> None:
+        if self._passage is not None:
+            self._passage.cut()
+        self._ended(CLIENT_GONE)
+
+    def _stop(self) -> None:
+        if self._passage is not None:
+            self._passage.fail(Unavailable("the server is shutting down"))
+
+    def _ended(self, status: int) -> None:
+        self._direct.forget(self)
+        self._passage = None
+        self._exchange.on_gone = self._exchange.on_stop = self._exchange.on_writable = None
+        log = self._direct.log
+        if log.is_on:
+            took_s = asyncio.get_running_loop().time() - self._started_at
+            log.add(self._route.value, status, took_s, self._who, self._own[-1][1])
