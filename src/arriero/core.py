@@ -22,6 +22,14 @@ class FinishReason(str, Enum):
     LENGTH = "length"
 
 
+class Role(str, Enum):
+    """Whose words a part of a prompt is."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
 class Span(msgspec.Struct, frozen=True, omit_defaults=True):
     """A part of a prompt; either `text` or `tokens` (never both).
 
@@ -29,12 +37,14 @@ class Span(msgspec.Struct, frozen=True, omit_defaults=True):
         (False) they stay text.
     shared: the evaluated tokens may serve every tenant (configured text such as a prelude).
         Only the leading run of shared spans counts.
+    role: a message of this role begins here, for models that are fed messages; None = it goes on.
     """
 
     text: str = ""
     tokens: tuple[int, ...] = ()
     special: bool = False
     shared: bool = False
+    role: Role | None = None
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -58,14 +68,33 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     top: tuple[tuple[int, bytes, float], ...] = ()
 
 
+class Citation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A passage of a memory that an answer was given to draw on.
+
+    page: from 1. section: the headings above it, outermost first. start, end: characters of the document's
+    text.
+    """
+
+    memory: str
+    document_id: str
+    name: str
+    score: float
+    start: int
+    end: int
+    title: str = ""
+    page: int | None = None
+    section: tuple[str, ...] = ()
+
+
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     """A piece of a stream. The last one of a complete stream, and only that, has a finish_reason.
 
     text: printable text; never a part of a character, a stop sequence or a private token.
     tokens: number of completion tokens sampled since the previous delta.
     logprobs: of those tokens, when asked for (prompt tokens come first when `prompt_logprobs`).
-    context: only on the last delta and only when `GenerateRequest.return_context`: every token that
-        is now in the session's context (prompt, completion and the end token).
+    context: only on the last delta and only when `GenerateRequest.return_context`: the prompt and the
+        completion, as the next prompt of the session best begins.
+    end: beside `context`, what the model ended its completion with, if it did so itself.
     """
 
     text: str = ""
@@ -74,13 +103,16 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     finish_reason: FinishReason | None = None
     stop_sequence: str | None = None
     usage: Usage | None = None
-    context: tuple[int, ...] = ()
+    context: tuple[Span, ...] = ()
+    end: Span | None = None
     prompt_s: float = 0.0
     """Last delta: seconds from admission to the first token (prompt evaluation)."""
     predict_s: float = 0.0
     """Last delta: seconds from the first token to the end."""
     hidden: str = ""
     """Text that leads to the answer and is no part of it, where callers may see it; then `text` is empty."""
+    citations: tuple[Citation, ...] = ()
+    """Last delta: what the prompt was given of a task's memory."""
 
 
 class ConstraintKind(Enum):
@@ -132,7 +164,10 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
-    """What a loaded model is. Sizes in tokens, parameters in units, bytes in bytes."""
+    """What a loaded model is. Sizes in tokens, parameters in units, bytes in bytes.
+
+    num_tokens: 0 = its tokens are not known here, so that it is fed text and tells none.
+    """
 
     architecture: str
     description: str

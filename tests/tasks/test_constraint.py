@@ -11,7 +11,7 @@ from arriero.config.load import load_config, parse_config
 from arriero.core import Constraint
 from arriero.errors import ConfigError
 from arriero.grammar import constraint as grammar
-from arriero.tasks.constraint import faults, task_constraints
+from arriero.tasks.checks import faults, task_constraints
 
 TASK = '[models.m]\nurl = "http://localhost/m.gguf"\n[tasks.t]\nmodel = "m"\n'
 SCHEMA = {"type": "object", "properties": {"b": {"type": "integer", "minimum": 1}, "a": {"const": None}}}

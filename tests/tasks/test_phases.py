@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from arriero.config.schema import BiaserConfig, TaskConfig
-from arriero.core import Constraint, ConstraintKind, Delta, FinishReason, Span, Usage
+from arriero.core import Constraint, ConstraintKind, Delta, FinishReason, Role, Span, Usage
 from arriero.errors import ContextOverflow, EngineError
 from arriero.tasks.bounds import Asked
-from arriero.tasks.phases import kept
 from arriero.tasks.task import Task
 from arriero.testing.echo import BOS, EOS, EchoModel
 
@@ -56,7 +55,7 @@ async def test_the_second_prompt_shares_the_prelude_and_trusts_the_bias_prompt()
     assert answer.prompt == (
         Span(tokens=(BOS, *b"P"), shared=True),
         Span(tokens=tuple(b"ab")),
-        Span(text="<eos>", special=True),
+        Span(text="<eos>", special=True, role=Role.USER),
     )
     assert model.fed[1] == (BOS, *b"Pab", EOS)
 
@@ -176,20 +175,3 @@ async def test_a_session_keeps_both_phases() -> None:
 
     assert model.fed[2] == (BOS, *b"PathoughtSo:yes", EOS, *b"b")
     assert model.fed[3] == (BOS, *b"PathoughtSo:yes", EOS, *b"bagainSo:")
-
-
-@pytest.mark.parametrize(
-    ("reason", "stop_sequence", "expected"),
-    [
-        (FinishReason.STOP, None, (1, 2)),
-        (FinishReason.STOP, "x", (1, 2, 3)),
-        (FinishReason.LENGTH, None, (1, 2, 3)),
-    ],
-)
-def test_only_an_end_token_is_left_out(
-    reason: FinishReason, stop_sequence: str | None, expected: tuple[int, ...]
-) -> None:
-    """What a stop sequence or the limit ended has no end token."""
-    last = Delta(finish_reason=reason, stop_sequence=stop_sequence, context=(1, 2, 3))
-
-    assert kept(last) == expected

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from arriero.config.schema import TaskConfig
-from arriero.core import Span
+from arriero.core import Role, Span
 from arriero.errors import InvalidRequest, PrivateTokenFound
 from arriero.tasks.prompt import prelude_spans, replay_spans, turn_spans
 
 TASK = TaskConfig(model="m", prelude="P", prefix="<u>", postfix="<a>", private_tokens=("<end>",))
 
 
-def own(text: str) -> Span:
-    return Span(text=text, special=True)
+def own(text: str, role: Role | None = None) -> Span:
+    return Span(text=text, special=True, role=role)
 
 
-def said(text: str) -> Span:
-    return Span(text=text)
+def said(text: str, role: Role | None = None) -> Span:
+    return Span(text=text, role=role)
+
+
+def users(*spans: Span) -> tuple[Span, ...]:
+    """A turn: the user's message begins with its first part."""
+    return (msgspec.structs.replace(spans[0], role=Role.USER), *spans[1:])
 
 
 @pytest.mark.parametrize(
     ("prelude", "expected"),
-    [(None, ()), ("", ()), (" ", (Span(text=" ", special=True, shared=True),))],
+    [(None, ()), ("", ()), (" ", (Span(text=" ", special=True, shared=True, role=Role.SYSTEM),))],
 )
 def test_an_empty_prelude_is_none(prelude: str | None, expected: tuple[Span, ...]) -> None:
     """A prelude is trusted and shared; an absent or empty one feeds nothing."""
@@ -34,12 +40,12 @@ def test_an_empty_prelude_is_none(prelude: str | None, expected: tuple[Span, ...
 @pytest.mark.parametrize(
     ("config", "text", "recall", "expected"),
     [
-        ({}, "hi", "", (said("hi"),)),
+        ({}, "hi", "", users(said("hi"))),
         ({}, "", "", ()),
-        ({"prefix": "a"}, "hi", "", (own("a"), said("hi"))),
-        ({"postfix": "z"}, "hi", "", (said("hi"), own("z"))),
-        ({"prefix": "a", "postfix": "z"}, "", "", (own("a"), own("z"))),
-        ({"prefix": "a", "postfix": "z"}, " hi\n", "r", (said("r"), own("a"), said(" hi\n"), own("z"))),
+        ({"prefix": "a"}, "hi", "", users(own("a"), said("hi"))),
+        ({"postfix": "z"}, "hi", "", users(said("hi"), own("z"))),
+        ({"prefix": "a", "postfix": "z"}, "", "", users(own("a"), own("z"))),
+        ({"prefix": "a", "postfix": "z"}, " hi\n", "r", users(said("r"), own("a"), said(" hi\n"), own("z"))),
     ],
 )
 def test_a_turn_is_recall_prefix_text_postfix(
@@ -72,7 +78,7 @@ def test_other_text_than_private_tokens_is_fed(text: str) -> None:
     """The task's own private tokens, parts of them and other spellings are no offence."""
     config = TaskConfig(model="m", prefix="<end>", postfix="<end>", private_tokens=("<end>",))
 
-    assert own("<end>") in turn_spans(config, text)
+    assert own("<end>") in turn_spans(config, text)[-1:]
 
 
 def user(text: object) -> dict[str, object]:
@@ -88,7 +94,7 @@ def assistant(text: object) -> dict[str, object]:
 
 
 def turn(text: str) -> list[Span]:
-    return [own("<u>"), said(text), own("<a>")]
+    return [own("<u>", Role.USER), said(text), own("<a>")]
 
 
 @pytest.mark.parametrize(
@@ -97,14 +103,17 @@ def turn(text: str) -> list[Span]:
         ([user("hi")], turn("hi")),
         ([user([{"type": "text", "text": "hi"}])], turn("hi")),
         ([user("a"), user("b")], [*turn("a"), *turn("b")]),
-        ([user("a"), assistant("b"), user("c")], [*turn("a"), said("b"), own("</s>"), *turn("c")]),
-        ([user("a"), assistant("</s>b")], [*turn("a"), said("</s>b")]),
+        (
+            [user("a"), assistant("b"), user("c")],
+            [*turn("a"), said("b", Role.ASSISTANT), own("</s>"), *turn("c")],
+        ),
+        ([user("a"), assistant("</s>b")], [*turn("a"), said("</s>b", Role.ASSISTANT)]),
         ([user("a"), assistant("")], turn("a")),
         ([system("s"), user("a")], turn("s\n\na")),
         ([system("s"), {"role": "developer", "content": "d"}, user("a")], turn("s\n\nd\n\na")),
         (
             [user("a"), assistant("b"), system("s"), user("c")],
-            [*turn("a"), said("b"), own("</s>"), *turn("s\n\nc")],
+            [*turn("a"), said("b", Role.ASSISTANT), own("</s>"), *turn("s\n\nc")],
         ),
         ([system("s")], turn("s")),
     ],

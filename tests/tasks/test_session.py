@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from arriero.config.schema import TaskConfig
-from arriero.core import Delta, FinishReason, Span
+from arriero.core import Delta, FinishReason, Role, Span
 from arriero.errors import ContextOverflow, EngineError, InvalidRequest, PrivateTokenFound
 from arriero.tasks.bounds import Asked
 from arriero.tasks.session import Session
@@ -51,8 +51,9 @@ async def test_only_the_prelude_is_shared_between_tenants() -> None:
     assert model.requests[1].tenant == "ann"
     assert model.requests[1].prompt == (
         Span(tokens=(BOS, *b"P"), shared=True),
-        Span(tokens=(*b"aone", EOS)),
-        Span(text="b"),
+        Span(tokens=tuple(b"aone")),
+        Span(tokens=(EOS,)),
+        Span(text="b", role=Role.USER),
     )
 
 
@@ -86,7 +87,7 @@ async def test_deltas_reach_the_caller_without_the_context() -> None:
 
     assert [delta.text for delta in deltas] == ["h", "i", ""]
     assert deltas[-1].finish_reason is FinishReason.STOP
-    assert deltas[-1].context == ()
+    assert (deltas[-1].context, deltas[-1].end) == ((), None)
 
 
 async def test_sessions_do_not_see_each_other() -> None:

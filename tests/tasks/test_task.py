@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from arriero.config.schema import BiaserConfig, MemorizationConfig, TaskConfig
+from arriero.config.schema import BiaserConfig, TaskConfig
 from arriero.core import Constraint, ConstraintKind, Span
-from arriero.errors import EngineError, InvalidRequest, NotSupported, PrivateTokenFound
+from arriero.errors import EngineError, InvalidRequest, PrivateTokenFound
 from arriero.tasks.bounds import Asked
 from arriero.tasks.stats import Duration
 from arriero.tasks.task import Task
@@ -74,16 +74,6 @@ async def test_a_private_token_is_refused_before_the_model_is_asked() -> None:
         await task_on(model, private_tokens=("!",)).request("a!", tenant="")
 
     assert model.requests == []
-
-
-async def test_what_is_not_supported_is_said() -> None:
-    """A task that needs a memory is refused by key, not run without it."""
-    task = task_on(EchoModel(), memorization=MemorizationConfig(memory="m"))
-
-    with pytest.raises(NotSupported, match=r"tasks\.t\.memorization"):
-        task.start("me")
-    with pytest.raises(NotSupported, match=r"tasks\.t\.memorization"):
-        await task.request("a", tenant="me")
 
 
 async def test_the_tasks_constraint_is_in_every_request() -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from arriero.config.problem import Problem, shown_path
+from arriero.config.problem import Problem
 from arriero.config.schema import BiaserConfig
-from arriero.errors import ConfigError, InvalidRequest
+from arriero.errors import InvalidRequest
 from arriero.grammar.refusal import quoted
 
 if TYPE_CHECKING:
@@ -23,31 +23,19 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 1024 * 1024
 
 
-def task_constraints(config: Config) -> dict[str, Constraint]:
-    """Return the constraint of each task that has one. Raises ConfigError naming the key of each fault."""
-    made, problems = _made(config)
-    if problems:
-        raise ConfigError("\n".join(f"{shown_path(problem.path)}: {problem.message}" for problem in problems))
-    return made
-
-
-def faults(config: Config) -> list[Problem]:
-    """Return what makes the constraints of the configuration's tasks unusable."""
-    return _made(config)[1]
-
-
-def _made(config: Config) -> tuple[dict[str, Constraint], list[Problem]]:
-    made: dict[str, Constraint] = {}
+def made(config: Config) -> tuple[dict[str, Constraint], list[Problem]]:
+    """Return the constraint of each task that has one, and what makes the others unusable."""
+    constraints: dict[str, Constraint] = {}
     problems: list[Problem] = []
     for name, task in config.tasks.items():
         if task.biaser is None:
             continue
         path: KeyPath = ("tasks", name, "biaser")
         try:
-            made[name] = _constraint(task.biaser)
+            constraints[name] = _constraint(task.biaser)
         except InvalidRequest as exc:
             problems.append(_problem(exc, path, task.biaser))
-    return made, problems
+    return constraints, problems
 
 
 def _constraint(biaser: BiaserConfig) -> Constraint:

@@ -4,19 +4,19 @@ The second begins with what is in the context after the first, so that nothing i
 
     prompt | free answer | bias prompt | answer end
 
-The end token of the free answer, if it came to one, is left out: the bias prompt goes on in its place.
+The end of the free answer, if it came to one, is left out: the bias prompt goes on in its place.
 """
 
 from __future__ import annotations
 
 from contextlib import aclosing
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from arriero.core import Delta, FinishReason, Span, Usage
+from arriero.core import Delta, Usage
 from arriero.errors import ContextOverflow
+from arriero.tasks.prompt import bias_spans
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -63,25 +63,12 @@ def answer_request(request: GenerateRequest, free: Delta, bias_prompt: str) -> G
 
     Stop sequences end free text only, never a constrained one.
     """
-    context = kept(free)
-    shared = sum(len(span.tokens) for span in takewhile(lambda span: span.shared, request.prompt))
-    spans = (
-        Span(tokens=context[:shared], shared=True),
-        Span(tokens=context[shared:]),
-        Span(text=bias_prompt, special=True),
-    )
+    assert free.context, "the model was asked to return the context"
     return msgspec.structs.replace(
         request,
-        prompt=tuple(span for span in spans if span.tokens or span.text),
+        prompt=(*free.context, *bias_spans(bias_prompt)),
         stop_sequences=() if request.constraint else request.stop_sequences,
     )
-
-
-def kept(free: Delta) -> tuple[int, ...]:
-    """Return the context after the hidden phase, without the end token that it may have ended with."""
-    assert free.context, "the model was asked to return the context"
-    has_end_token = free.finish_reason is FinishReason.STOP and free.stop_sequence is None
-    return free.context[:-1] if has_end_token else free.context
 
 
 def counting_both(free: Delta, answer: Delta) -> Delta:
@@ -90,8 +77,10 @@ def counting_both(free: Delta, answer: Delta) -> Delta:
     Prompt tokens are those of the caller's prompt and of the bias prompt.
     """
     first, second = free.usage or Usage(), answer.usage or Usage()
+    # A model whose tokens are not known here has counted them all the same.
+    kept = sum(len(span.tokens) for span in free.context) or first.prompt_tokens + first.completion_tokens
     usage = Usage(
-        prompt_tokens=first.prompt_tokens + second.prompt_tokens - len(kept(free)),
+        prompt_tokens=first.prompt_tokens + max(0, second.prompt_tokens - kept),
         completion_tokens=first.completion_tokens + second.completion_tokens,
         cached_tokens=first.cached_tokens,
     )

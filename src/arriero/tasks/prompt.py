@@ -6,13 +6,18 @@ Layout of a conversation, nothing in between:
 
 The task's own texts are trusted: special tokens in them are special. The caller's text, recalled
 text and replayed answers are not: there they stay text.
+
+Each part says whose words begin with it, for models that are fed messages: the prelude is the system's, a
+turn is the user's.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from arriero.core import Span
+import msgspec
+
+from arriero.core import Role, Span
 from arriero.engine.message import Message, plain_messages
 from arriero.errors import InvalidRequest, PrivateTokenFound
 
@@ -24,7 +29,9 @@ if TYPE_CHECKING:
 
 def prelude_spans(task: TaskConfig) -> tuple[Span, ...]:
     """Return what is fed once at the start of a session; nothing when the prelude is absent or empty."""
-    return (Span(text=task.prelude, special=True, shared=True),) if task.prelude else ()
+    if not task.prelude:
+        return ()
+    return (Span(text=task.prelude, special=True, shared=True, role=Role.SYSTEM),)
 
 
 def turn_spans(task: TaskConfig, text: str, *, recall: str = "") -> tuple[Span, ...]:
@@ -36,11 +43,28 @@ def turn_spans(task: TaskConfig, text: str, *, recall: str = "") -> tuple[Span, 
         Span(text=text),
         Span(text=task.postfix or "", special=True),
     )
-    return tuple(span for span in spans if span.text)
+    return _begun(Role.USER, spans)
 
 
-def replay_spans(task: TaskConfig, messages: Sequence[Message], *, end: str) -> tuple[Span, ...]:
+def bias_spans(bias_prompt: str) -> tuple[Span, ...]:
+    """Return what stands between a free answer and the one that is returned."""
+    return (Span(text=bias_prompt, special=True, role=Role.USER),)
+
+
+def last_input(messages: Sequence[Message]) -> str:
+    """Return the text of the last user message, for which a memory is asked; nothing if there is none."""
+    for message in reversed(plain_messages(messages)):
+        if message["role"] == "user" and isinstance(message["content"], str):
+            return message["content"]
+    return ""
+
+
+def replay_spans(
+    task: TaskConfig, messages: Sequence[Message], *, end: str, recall: str = ""
+) -> tuple[Span, ...]:
     """Return the turns of a chat that the caller sends as a whole, as a session would have fed them.
+
+    recall: stands before the turn of the last user message.
 
     1. A user message is a turn: prefix, content, postfix.
     2. An assistant message is its content and `end`, the model's end token. If it is the last
@@ -51,6 +75,7 @@ def replay_spans(task: TaskConfig, messages: Sequence[Message], *, end: str) -> 
     Raises InvalidRequest for other roles, for tool calls and when there is nothing to answer.
     """
     plain = plain_messages(messages)
+    last_user = max((i for i, message in enumerate(plain) if message["role"] == "user"), default=None)
     spans: list[Span] = []
     leading: list[str] = []
     for index, message in enumerate(plain):
@@ -59,7 +84,8 @@ def replay_spans(task: TaskConfig, messages: Sequence[Message], *, end: str) -> 
             case "system" | "developer":
                 leading.append(text)
             case "user":
-                spans += turn_spans(task, "\n\n".join([*leading, text]))
+                recalled = recall if index == last_user else ""
+                spans += turn_spans(task, "\n\n".join([*leading, text]), recall=recalled)
                 leading.clear()
             case "assistant":
                 _check_private_tokens(task, text)
@@ -92,6 +118,11 @@ def _text(message: Message, where: str) -> str:
     return content
 
 
-def _answer(text: str, end: str) -> list[Span]:
-    spans = [Span(text=text), Span(text=end, special=True)]
-    return [span for span in spans if span.text]
+def _answer(text: str, end: str) -> tuple[Span, ...]:
+    return _begun(Role.ASSISTANT, (Span(text=text), Span(text=end, special=True)))
+
+
+def _begun(role: Role, spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Return the spans that say something; a message of the role begins with the first."""
+    said = tuple(span for span in spans if span.text)
+    return (msgspec.structs.replace(said[0], role=role), *said[1:]) if said else ()

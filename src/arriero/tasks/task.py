@@ -5,12 +5,15 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from arriero.core import Span
-from arriero.errors import InvalidRequest, NotSupported
+from arriero.errors import InvalidRequest
 from arriero.sampling import SamplingParams
 from arriero.tasks.bounds import Asked, bounded
+from arriero.tasks.memorized import TaskRequest, cited, remember, without
 from arriero.tasks.phases import two_phases
-from arriero.tasks.prompt import prelude_spans, replay_spans, turn_spans
+from arriero.tasks.prompt import last_input, prelude_spans, replay_spans, turn_spans
 from arriero.tasks.session import Session
 from arriero.tasks.stats import TaskStats
 
@@ -18,16 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from arriero.config.schema import TaskConfig
-    from arriero.core import Constraint, Delta, GenerateRequest, Model
+    from arriero.core import Citation, Constraint, Delta, GenerateRequest, Model
     from arriero.engine.message import Message
-
-NOT_YET = ("memorization",)
+    from arriero.memory.recall import Recall
 
 
 class Task:
-    """Owns its stats and the tokens of its prelude; used from one event loop.
+    """Owns its stats and its prelude as the model is fed it; used from one event loop.
 
     constraint: of the task's biaser, as `constraint.task_constraints` makes it.
+    recall: its use of a memory, if its configuration names one.
     sampling: the task's own chain and seed.
     stats: None until a completion has finished.
     """
@@ -39,6 +42,7 @@ class Task:
         model: Model,
         *,
         constraint: Constraint | None = None,
+        recall: Recall | None = None,
         threads_per_session: int = 8,
     ) -> None:
         assert (constraint is None) == (config.biaser is None), "a biaser must not go without its constraint"
@@ -46,14 +50,16 @@ class Task:
         self.config = config
         self.model = model
         self.constraint = constraint
-        self.sampling = SamplingParams(chain=config.chain, seed=config.seed)
+        # A model that runs elsewhere has sampling defaults of its own.
+        chain = config.chain if model.info.num_tokens else config.written_chain
+        self.sampling = SamplingParams(chain=chain, seed=config.seed)
         self.stats: TaskStats | None = None
+        self._recall = recall
         self._threads = threads_per_session
-        self._prelude: tuple[int, ...] | None = None
+        self._prelude: tuple[Span, ...] | None = None
 
     def start(self, tenant: str) -> Session:
-        """Begin a conversation. Raises NotSupported naming a key of the task that cannot be honoured."""
-        self._check_supported()
+        """Begin a conversation."""
         return Session(self, tenant)
 
     async def request(
@@ -62,17 +68,33 @@ class Task:
         """Return the request of a single completion, for `generate`.
 
         prompt: one input, or the messages of a whole chat, replayed as `prompt.replay_spans` says.
-        Raises PrivateTokenFound, InvalidRequest, NotSupported, Unavailable.
+        Raises PrivateTokenFound, InvalidRequest, Unavailable.
         """
-        self._check_supported()
         is_chat = not isinstance(prompt, str)
         if isinstance(prompt, str):
-            turns = turn_spans(self.config, prompt)
+            text = prompt
+            recalled, citations = await self.recalled(text)
+            turns = turn_spans(self.config, text, recall=recalled)
         else:
-            turns = replay_spans(self.config, prompt, end=self.model.info.eos)
-        prelude = await self.prelude()
-        held = (Span(tokens=prelude, shared=True),) if prelude else ()
-        return self.bounded(asked or Asked(), prompt=(*held, *turns), tenant=tenant, continued=is_chat)
+            text = last_input(prompt)
+            recalled, citations = await self.recalled(text)
+            turns = replay_spans(self.config, prompt, end=self.model.info.eos, recall=recalled)
+        fed = (*await self.prelude(), *turns)
+        request = self.bounded(asked or Asked(), prompt=fed, tenant=tenant, continued=is_chat)
+        return TaskRequest.of(request, text, citations) if self.has_memory else request
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether the task reads or writes a memory."""
+        return self._recall is not None
+
+    async def recalled(self, text: str) -> tuple[str, tuple[Citation, ...]]:
+        """Return what the memory has for an input, and what it is made of. Raises Unavailable."""
+        if self._recall is None or self.config.memorization is None:
+            return "", ()
+        found = await self._recall.for_prompt(text)
+        memory = self.config.memorization.memory
+        return without(found.text, self.config.private_tokens), cited(memory, found.passages)
 
     def bounded(
         self, asked: Asked, *, prompt: tuple[Span, ...], tenant: str, continued: bool
@@ -97,12 +119,23 @@ class Task:
         Tokens in the prompt (rather than text) were there before the turn and are not counted.
         """
         held_tokens = sum(len(span.tokens) for span in request.prompt)
+        memorized, request = (
+            (request, request.plain()) if isinstance(request, TaskRequest) else (None, request)
+        )
         async with aclosing(self._answer(request)) as deltas:
             async for delta in deltas:
                 if delta.finish_reason is not None:
                     stats = self.stats or TaskStats()
                     self.stats = stats.counting(delta, held_tokens=held_tokens, threads=self._threads)
+                    if memorized is not None:
+                        delta = await self._memorized(delta, memorized)
                 yield delta
+
+    async def _memorized(self, last: Delta, request: TaskRequest) -> Delta:
+        """Remember the input, and return the last delta with what was recalled for it."""
+        assert self._recall is not None
+        await remember(self._recall, request.input, task=self.name)
+        return msgspec.structs.replace(last, citations=request.citations)
 
     def _answer(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         bias_prompt = self.config.bias_prompt
@@ -110,19 +143,12 @@ class Task:
             return self.model.generate(request)
         return two_phases(self.model, request, bias_prompt=bias_prompt, show_hidden=self.config.show_hidden)
 
-    async def prelude(self) -> tuple[int, ...]:
-        """Return the tokens of the prelude, the model's begin token first if it wants one."""
+    async def prelude(self) -> tuple[Span, ...]:
+        """Return the prelude: as tokens where they are known, with the begin token if the model wants one."""
         if self._prelude is None:
             spans = prelude_spans(self.config)
-            tokens = await self.model.tokenize(spans, add_bos=True) if spans else []
-            self._prelude = tuple(token.token for token in tokens)
+            if spans and self.model.info.num_tokens:
+                tokens = await self.model.tokenize(spans, add_bos=True)
+                spans = (Span(tokens=tuple(token.token for token in tokens), shared=True),)
+            self._prelude = spans
         return self._prelude
-
-    def _check_supported(self) -> None:
-        for key in unsupported_keys(self.config):
-            raise NotSupported(f"tasks.{self.name}.{key} is not supported by this version")
-
-
-def unsupported_keys(config: TaskConfig) -> list[str]:
-    """Return the keys of a task that this version cannot honour; its requests are refused."""
-    return [key for key in NOT_YET if getattr(config, key) is not None]
