@@ -78,7 +78,8 @@ async def test_forced_tokens_count(model: LocalModel) -> None:
     assert last.usage
     tokens = await model.tokenize([Span(text=text)], add_bos=False)
     assert last.usage.completion_tokens == len(tokens)
-    assert len(last.context) == last.usage.prompt_tokens + len(tokens) + 1  # and the end token
+    assert sum(len(span.tokens) for span in last.context) == last.usage.prompt_tokens + len(tokens)
+    assert last.end is not None
 
 
 async def test_the_limit_inside_a_value_is_length(model: LocalModel) -> None:

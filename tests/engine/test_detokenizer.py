@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from arriero.engine.detokenizer import Detokenizer, Emission
+from arriero.engine.detokenizer import Detokenizer
+from arriero.engine.text_filter import Emission
 
 
 def run(

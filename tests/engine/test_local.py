@@ -183,12 +183,12 @@ async def test_a_second_turn_reuses_the_first(model: LocalModel) -> None:
     first = await deltas(model, ask(animal, max_tokens=12, return_context=True, tenant="t", continued=True))
     context = first[-1].context
     request = GenerateRequest(
-        prompt=(Span(tokens=context), Span(text=" And then")), sampling=GREEDY, max_tokens=4, tenant="t"
+        prompt=(*context, Span(text=" And then")), sampling=GREEDY, max_tokens=4, tenant="t"
     )
     _, last = await answer(model, request)
 
     assert last.usage is not None
-    assert last.usage.cached_tokens == len(context) - 1
+    assert last.usage.cached_tokens == sum(len(span.tokens) for span in context) - 1
 
 
 async def test_private_text_of_another_tenant_is_not_reused(model: LocalModel) -> None:

@@ -26,6 +26,7 @@ from arriero.engine.prompt import Prompts
 from arriero.engine.sampler import sample_rows
 from arriero.engine.scheduler import MAX_PROMPT_OUTPUTS, Limits, Plan, Row, Scheduler, Share
 from arriero.engine.sequence import Sequence, State
+from arriero.engine.tally import Tally
 from arriero.engine.threads import Threads, busy_s
 from arriero.errors import (
     ArrieroError,
@@ -69,9 +70,7 @@ class Engine:
         self._threads = Threads(config.threads, len(self._cpus))
         self._end_tokens: np.ndarray | None = None
         self._token_s = 0.0
-        self._steps = 0
-        self._decode_s = self._loop_s = 0.0
-        self._prompt_tokens = self._cached_tokens = self._completion_tokens = 0
+        self._tally = Tally()
         self._context = self._make_context() if self._generates else None
         self._scheduler = Scheduler(self._limits())
 
@@ -131,9 +130,12 @@ class Engine:
             return
         self._decode(plan)
         deltas = self._sample(plan)
-        self._steps += 1
-        self._loop_s += time.perf_counter() - started
-        self._emit(wire.Step(tuple(deltas), self._stats()))
+        now = time.perf_counter()
+        self._tally.steps += 1
+        self._tally.loop_s += now - started
+        is_due = self._tally.is_due(now) or any(delta.finish_reason for _, delta in deltas)
+        if deltas or is_due:
+            self._emit(wire.Step(tuple(deltas), self._stats() if is_due else None))
 
     # -- commands
 
@@ -240,7 +242,7 @@ class Engine:
             raise EngineError(f"the KV cache of model {self._config.name} has no room for {count} tokens")
         seconds = time.perf_counter() - started
         self._adapt_threads()
-        self._decode_s += seconds
+        self._tally.decode_s += seconds
         self._note_speed(plan, count, seconds)
         self._scheduler.evaluated(plan)
 
@@ -294,7 +296,7 @@ class Engine:
             self._retire(generation)
         if not delta:
             return []
-        self._completion_tokens += delta.tokens
+        self._tally.completion_tokens += delta.tokens
         return [(id, delta)]
 
     def _read_prompt(self, generation: Generation, row: Row, logits: Floats) -> None:
@@ -307,8 +309,7 @@ class Engine:
         sequence = generation.sequence
         self._scheduler.finish(sequence)
         del self._generations[sequence.id]
-        self._prompt_tokens += sequence.prompt_size
-        self._cached_tokens += sequence.cached
+        self._tally.count_prompt(sequence)
 
     def _forbidden(self, generation: Generation) -> np.ndarray | None:
         if not generation.wants_end_tokens_forbidden:
@@ -379,20 +380,7 @@ class Engine:
         )
 
     def _stats(self) -> wire.EngineStats:
-        scheduler = self._scheduler
-        return wire.EngineStats(
-            steps=self._steps,
-            decode_s=self._decode_s,
-            loop_s=self._loop_s,
-            prompt_tokens=self._prompt_tokens,
-            cached_tokens=self._cached_tokens,
-            completion_tokens=self._completion_tokens,
-            running=len(scheduler.running),
-            waiting=len(scheduler.waiting),
-            used_cells=scheduler.cells.used,
-            cells=scheduler.limits.cells,
-            idle_prefixes=len(scheduler.idle),
-        )
+        return self._tally.stats(self._scheduler)
 
     def _name(self, token: int | None) -> str:
         return "" if token is None else self._vocab.name(token).decode("utf-8", "replace")

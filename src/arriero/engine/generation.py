@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from arriero.core import Delta, FinishReason, GenerateRequest, TokenLogprob, Usage
-from arriero.engine.detokenizer import Detokenizer, Emission
+from arriero.core import Delta, FinishReason, GenerateRequest, Span, TokenLogprob, Usage
+from arriero.engine.detokenizer import Detokenizer
 from arriero.engine.dry import Breakers
 from arriero.engine.llama import Floats
 from arriero.engine.sampler import TokenSampler, logprobs
 from arriero.engine.sequence import Sequence
+from arriero.engine.text_filter import Emission
 from arriero.engine.vocab import Vocab
 from arriero.errors import ContextOverflow, EngineError
 from arriero.grammar.matcher import Matcher
@@ -194,6 +195,7 @@ class Generation:
         now = time.perf_counter()
         first = self._first_token_s or now
         sequence = self.sequence
+        context, end = self._context(emission.stop_sequence) if self.request.return_context else ((), None)
         return Delta(
             text=emission.text,
             tokens=self._unreported,
@@ -201,10 +203,22 @@ class Generation:
             finish_reason=reason,
             stop_sequence=emission.stop_sequence,
             usage=Usage(sequence.prompt_size, self._completion_tokens, sequence.cached),
-            context=tuple(sequence.tokens) if self.request.return_context else (),
+            context=context,
+            end=end,
             prompt_s=first - self._created_s,
             predict_s=now - first,
         )
+
+    def _context(self, stop_sequence: str | None) -> tuple[tuple[Span, ...], Span | None]:
+        """Return what is in the context, the part for every tenant apart, and the end token apart."""
+        sequence = self.sequence
+        tokens, shared = tuple(sequence.tokens), sequence.shared
+        end = None
+        has_completion = len(tokens) > sequence.prompt_size
+        if has_completion and stop_sequence is None and self._vocab.ends_generation(tokens[-1]):
+            tokens, end = tokens[:-1], Span(tokens=tokens[-1:])
+        spans = (Span(tokens=tokens[:shared], shared=True), Span(tokens=tokens[shared:]))
+        return tuple(span for span in spans if span.tokens), end
 
     def _logprob(self, logits: Floats, token: int) -> TokenLogprob:
         value, top = logprobs(logits, token, self.request.logprobs or 0)

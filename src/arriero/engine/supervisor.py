@@ -34,11 +34,9 @@ _ENVIRONMENT_PREFIXES = ("CUDA_", "NVIDIA_", "GGML_", "OMP_", "GOMP_", "HIP_", "
 
 
 class Sink(Protocol):
-    """Takes the reports of one request. Must not block."""
+    """Takes the reports of one request, at last perhaps what ended it. Must not block."""
 
-    def put(self, report: wire.Report | Delta) -> None: ...
-
-    def fail(self, error: ArrieroError) -> None: ...
+    def put(self, report: wire.Report | Delta | ArrieroError) -> None: ...
 
 
 class Supervisor:
@@ -190,12 +188,14 @@ class Supervisor:
     # -- reports
 
     def _on_report(self, report: wire.Report) -> None:
+        if type(report) is wire.Step:  # nearly all are
+            if report.stats is not None:
+                self.stats = report.stats
+            for id, delta in report.deltas:
+                if sink := self._sinks.get(id):
+                    sink.put(delta)
+            return
         match report:
-            case wire.Step(deltas, stats):
-                self.stats = stats
-                for id, delta in deltas:
-                    if sink := self._sinks.get(id):
-                        sink.put(delta)
             case wire.Refused(id) | wire.Tokens(id) | wire.Text(id) | wire.Vectors(id):
                 if sink := self._sinks.get(id):
                     sink.put(report)
@@ -207,7 +207,7 @@ class Supervisor:
     def _fail_all(self, error: ArrieroError) -> None:
         sinks, self._sinks = self._sinks, {}
         for sink in sinks.values():
-            sink.fail(error)
+            sink.put(error)
 
 
 class _Connection(asyncio.Protocol):

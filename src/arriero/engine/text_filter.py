@@ -10,11 +10,65 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 ROOT = 0
 
 LONGEST_CHAIN = 8
 """Text held back because matches may be nested, in lengths of the longest string."""
+
+
+class Emission(NamedTuple):
+    """Text that may be shown now. `stop_sequence`: the one that was found; the generation is over."""
+
+    text: str = ""
+    stop_sequence: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        return self.stop_sequence is not None
+
+
+class VisibleText:
+    """What of a generated text may be shown: no stop sequence, nothing after one, no private token.
+
+    Pure and incremental: `feed` every piece, then `flush` once. After a stop there is no text.
+    """
+
+    def __init__(self, stop_sequences: Sequence[str], private_tokens: Sequence[str]) -> None:
+        stops, privates = set(filter(None, stop_sequences)), set(filter(None, private_tokens))
+        self._filters = _filters(sorted(stops), sorted(privates))
+        self._stop_sequence: str | None = None
+
+    def feed(self, text: str) -> Emission:
+        """Return the text that the piece makes certain."""
+        if not self._filters:
+            return Emission(text)
+        return self._filtered(text, last=False)
+
+    def flush(self) -> Emission:
+        """Return what was held back for a match that now cannot come."""
+        return self._filtered("", last=True)
+
+    def _filtered(self, text: str, *, last: bool) -> Emission:
+        if self._stop_sequence is not None:
+            return Emission(stop_sequence=self._stop_sequence)
+        for text_filter in self._filters:
+            text, found = text_filter.feed(text)
+            # A filter sees only what the one before it has passed on, so what it finds comes first.
+            self._stop_sequence = found or self._stop_sequence
+            if last or self._stop_sequence is not None:
+                text += text_filter.flush()
+        return Emission(text, self._stop_sequence)
+
+
+def _filters(stops: Sequence[str], privates: Sequence[str]) -> list[TextFilter]:
+    if not stops and not privates:
+        return []
+    visible = TextFilter(stops, privates)
+    # A stop sequence around a private token would never be seen once the token is taken out.
+    hidden = any(private in stop[:-1] for stop in stops for private in privates)
+    return [TextFilter(stops, ()), visible] if hidden else [visible]
 
 
 @dataclass(slots=True)

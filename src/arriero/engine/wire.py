@@ -129,10 +129,10 @@ class Failed(_Report, frozen=True):
 
 
 class Step(_Report, frozen=True):
-    """What one step made: (request id, delta) in the order of sampling."""
+    """What one step made: (request id, delta) in the order of sampling; now and then the counters."""
 
     deltas: tuple[tuple[int, Delta], ...]
-    stats: EngineStats
+    stats: EngineStats | None = None
 
 
 class Refused(_Report, frozen=True):
@@ -187,6 +187,8 @@ class Frames:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the body of each frame that is complete now. Raises EngineError for an absurd length."""
+        if not self._buffer and len(data) == 4 + int.from_bytes(data[:4], "little"):
+            return [data[4:]]  # one frame, as nearly always
         self._buffer += data
         bodies = []
         start = 0

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from arriero.core import FinishReason, Usage
+from arriero.core import FinishReason
 from arriero.server.streaming import closing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
-    from arriero.core import Delta, GenerateRequest, TokenLogprob
+    from arriero.core import Citation, Delta, GenerateRequest, TokenLogprob
 
 
 class Generator(Protocol):
@@ -88,6 +88,7 @@ class Choice:
         self.texts: list[str] = []
         self.logprobs: list[TokenLogprob] = []
         self.finish_reason = FinishReason.LENGTH
+        self.citations: tuple[Citation, ...] = ()
 
     @property
     def text(self) -> str:
@@ -99,6 +100,7 @@ class Choice:
         self.texts.append(delta.text)
         self.logprobs.extend(delta.logprobs)
         self.finish_reason = delta.finish_reason or self.finish_reason
+        self.citations = delta.citations
 
 
 class UsageCount:
@@ -112,7 +114,8 @@ class UsageCount:
 
     def add(self, index: int, delta: Delta) -> None:
         """Take a delta of the choice `index`; only a last one counts."""
-        usage = delta.usage or Usage()
+        if (usage := delta.usage) is None:
+            return
         self._completion_tokens += usage.completion_tokens
         if index % self._num_choices == 0:
             self._prompt_tokens += usage.prompt_tokens
