@@ -1,0 +1,58 @@
+"""One ranking out of two."""
+
+from __future__ import annotations
+
+import pytest
+
+from arriero.memory.fusion import by_text, by_vector, fused
+from arriero.memory.records import Chunk, Document, Hit
+
+
+def hits(*names: str) -> list[Hit]:
+    """Return hits, best first: their documents are the letters, the scores fall from 0.9."""
+    return [
+        Hit(Document(name=name, digest=""), Chunk(ordinal=0, text=name), 0.9 - index / 10)
+        for index, name in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("vector", "text", "weights", "order"),
+    [
+        ("abc", "abc", (1, 1), "abc"),
+        ("abc", "", (1, 1), "abc"),
+        ("", "abc", (1, 1), "abc"),
+        ("", "", (1, 1), ""),
+        # What both lists have stands before what one has.
+        ("ab", "cb", (1, 1), "bca"),
+        # Weights decide between what only one has; zero takes a list out.
+        ("a", "b", (1, 0.5), "ab"),
+        ("a", "b", (0.5, 1), "ba"),
+        ("abc", "cba", (0, 1), "cba"),
+        ("abc", "cba", (1, 0), "abc"),
+        ("abc", "cba", (0, 0), "cba"),
+    ],
+)
+def test_ranks_are_fused_by_weight(vector: str, text: str, weights: tuple[float, float], order: str) -> None:
+    """Weighted reciprocal ranks; equal ones in the order of the heavier list."""
+    ranked = fused(hits(*vector), hits(*text), vector_weight=weights[0], text_weight=weights[1])
+
+    assert "".join(one.hit.document.name for one in ranked) == order
+
+
+def test_the_first_of_both_lists_scores_one() -> None:
+    """Scores are between 0 and 1, and tell the ranks and the cosine."""
+    first, second = fused(hits("a", "b"), hits("a"), vector_weight=0.5, text_weight=1)
+
+    assert (first.score, first.vector_rank, first.text_rank, first.similarity) == (1.0, 1, 1, 0.9)
+    assert (second.vector_rank, second.text_rank, second.similarity) == (2, None, 0.8)
+    assert 0 < second.score < 0.5
+
+
+def test_one_list_alone_keeps_its_scale() -> None:
+    """Cosines as they are, but not below 0; scores of words as shares of the best."""
+    low = Hit(Document(name="x", digest=""), Chunk(ordinal=0, text="x"), -0.5)
+
+    assert [one.score for one in by_vector([*hits("a"), low])] == [0.9, 0.0]
+    assert [round(one.score, 3) for one in by_text(hits("a", "b"))] == [1.0, 0.889]
+    assert by_text([]) == []
