@@ -180,6 +180,16 @@ def free_port() -> int:
     return port
 
 
+def wait_port(port: int, *, limit_s: float = 30.0) -> None:
+    """Wait until somebody listens."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    raise SystemExit(f"nobody listens on port {port} after {limit_s:.0f} s")
+
+
 def version(binary: Path) -> str:
     """Return the first line of what the peer says about its version."""
     done = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 
-from arriero.client import CHAT_PROTOCOL, Client, Duration, TaskStats, failure, socket_url
+from arriero.client import CHAT_PROTOCOL, Client, Duration, IngestJob, TaskStats, failure, socket_url
 from arriero.core import Token
 from arriero.errors import (
     ArrieroError,
@@ -89,6 +89,28 @@ async def test_prompts_travel_as_json_and_names_as_one_path_segment() -> None:
 
     assert seen[0] == ("/v1/task/a%2Fb%20c/completion", {"prompt": "ä\n"})
     assert [path for path, _ in seen[1:]] == ["/v1/model/m/embedding", "/v1/model/m/tokenization"]
+
+
+async def test_a_memory_is_read_and_written() -> None:
+    """A document travels as it is under its name; a job is typed; unknown members are skipped."""
+    seen: list[tuple[str, str, bytes]] = []
+    job = {"id": "j", "name": "a/b.pdf", "state": "embedding", "chunks_done": 1, "chunks_total": 4, "size": 9}
+    answers = {"GET": job, "PUT": {"job": "j"}, "POST": {"chunks": ["x", "y"]}}
+
+    async def route(request: Request) -> Response:
+        seen.append((request.url.path, request.url.query, await request.body()))
+        return JSONResponse(answers[request.method])
+
+    app = Starlette(routes=[Route("/{rest:path}", route, methods=list(answers))])
+    async with served(app) as url, Client(url) as client:
+        assert await client.ingest("n", "a/b.pdf", b"\x00\xff") == "j"
+        told = await client.ingest_job("n", "j")
+        assert await client.recall("n", "what", 2) == ["x", "y"]
+
+    assert seen[0] == ("/v1/memory/n", "name=a%2Fb.pdf&wait=false", b"\x00\xff")
+    assert told == IngestJob("j", "a/b.pdf", "embedding", 1, 4)
+    assert not told.is_ended
+    assert seen[2] == ("/v1/memory/n", "", b'{"prompt":"what","n":2}')
 
 
 async def test_the_key_is_sent_as_a_bearer_token() -> None:

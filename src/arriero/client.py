@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import httpx2
@@ -114,6 +114,22 @@ class TaskStats(msgspec.Struct, frozen=True):
     predict_duration: Duration = Duration()
 
 
+class IngestJob(msgspec.Struct, frozen=True):
+    """How far a document is on its way into a memory; `state` ends as done, failed or cancelled."""
+
+    id: str
+    name: str
+    state: str
+    chunks_done: int = 0
+    chunks_total: int = 0
+    outcome: str | None = None
+    error: str | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        return self.state in ("done", "failed", "cancelled")
+
+
 class Client:
     """One server. Use as `async with Client(url) as client`; safe for many requests at once."""
 
@@ -156,6 +172,30 @@ class Client:
         """Return the tokens of a text."""
         return await self._post(f"/v1/model/{quoted(model)}/tokenization", text, "tokens", list[Token])
 
+    async def memories(self) -> list[str]:
+        """Return the names of the memories."""
+        return await self._get("/v1/memory", "memories", list[str])
+
+    async def recall(self, memory: str, prompt: str, n: int = 1) -> list[str]:
+        """Return the texts of a memory that answer a prompt best."""
+        body = {"prompt": prompt, "n": n}
+        return await self._send("POST", f"/v1/memory/{quoted(memory)}", "chunks", list[str], json=body)
+
+    async def ingest(self, memory: str, name: str, data: bytes) -> str:
+        """Send a document, which is kept for certain when this returns; return the id of its job.
+
+        Raises Overloaded while too many wait.
+        """
+        path = f"/v1/memory/{quoted(memory)}"
+        asked = {"name": name, "wait": "false"}
+        headers = {"content-type": "text/plain"}  # unless the bytes or the name say otherwise
+        return await self._send("PUT", path, "job", str, params=asked, content=data, headers=headers)
+
+    async def ingest_job(self, memory: str, id: str) -> IngestJob:
+        """Return how far a document is."""
+        path = f"/v1/memory/{quoted(memory)}/jobs/{quoted(id)}"
+        return await self._send("GET", path, None, IngestJob)
+
     async def stream(self, task: str, prompt: str) -> AsyncGenerator[str, None]:
         """Yield the pieces of a task's answer to one prompt. Closing the iterator stops the work."""
         path = f"/v1/task/{quoted(task)}/live"
@@ -191,16 +231,15 @@ class Client:
             yield Chat(connection)
 
     async def _get(self, path: str, member: str, kind: type[T]) -> T:
-        return await self._send("GET", path, None, member, kind)
+        return await self._send("GET", path, member, kind)
 
     async def _post(self, path: str, prompt: str, member: str, kind: type[T]) -> T:
-        return await self._send("POST", path, {"prompt": prompt}, member, kind)
+        return await self._send("POST", path, member, kind, json={"prompt": prompt})
 
-    async def _send(
-        self, method: str, path: str, body: dict[str, str] | None, member: str, kind: type[T]
-    ) -> T:
+    async def _send(self, method: str, path: str, member: str | None, kind: type[T], **asked: Any) -> T:
+        """Ask, and return one member of the answer, or the whole of it."""
         try:
-            response = await self._http.request(method, path, json=body)
+            response = await self._http.request(method, path, **asked)
         except httpx2.TransportError as exc:
             raise unreachable(self.url, exc) from exc
         if response.is_error:
@@ -281,9 +320,11 @@ def socket_url(url: str, path: str) -> str:
     return urlunsplit((scheme, parts.netloc, parts.path + path, "", ""))
 
 
-def decoded(body: bytes, member: str, kind: type[T], *, url: str) -> T:
-    """Return one member of a JSON object. Raises ServiceError when the answer has another form."""
+def decoded(body: bytes, member: str | None, kind: type[T], *, url: str) -> T:
+    """Return one member of a JSON object, or all of it. Raises ServiceError when it has another form."""
     try:
+        if member is None:
+            return msgspec.json.decode(body, type=kind)
         members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         return msgspec.json.decode(members[member], type=kind)
     except (msgspec.DecodeError, KeyError) as exc:

@@ -8,10 +8,13 @@
     │   ├── PrivateTokenFound    user text holds one of the task's private tokens
     │   ├── Unauthorized         no acceptable key
     │   ├── Forbidden            a good key without the right
+    │   ├── RateLimited          a good key has used what it may use for now
     │   ├── UnknownName          no model, task or memory of this name
-    │   └── PayloadTooLarge      the body is over the limit
+    │   ├── PayloadTooLarge      the body is over the limit
+    │   └── UnreadableDocument   no text can be had from a document; `reason` says why
     └── ServiceError             ours
         ├── Overloaded           a bounded queue is full; try again later
+        │   └── QueueFull        of documents that wait to be ingested
         ├── Unavailable          the model is loading, restarting or gone
         ├── NotSupported         this model or build cannot do what was asked
         └── EngineError          the engine failed in the middle of the work
@@ -21,6 +24,8 @@ A message says what was wrong, names the key, and says what would be right.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 __all__ = [
     "ArrieroError",
@@ -33,11 +38,14 @@ __all__ = [
     "Overloaded",
     "PayloadTooLarge",
     "PrivateTokenFound",
+    "QueueFull",
+    "RateLimited",
     "RequestError",
     "ServiceError",
     "Unauthorized",
     "Unavailable",
     "UnknownName",
+    "UnreadableDocument",
 ]
 
 
@@ -95,6 +103,19 @@ class Forbidden(RequestError):
     code = "forbidden"
 
 
+class RateLimited(RequestError):
+    """A good key has used what it may use for now. `quota` says how much that is, as headers."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(
+        self, message: str, *, retry_after_s: int = 1, quota: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.quota = quota or {}
+
+
 class UnknownName(RequestError):
     """No model, task or memory bears the name. `kind` is the glossary word."""
 
@@ -112,6 +133,21 @@ class PayloadTooLarge(RequestError):
     code = "payload_too_large"
 
 
+class UnreadableDocument(RequestError):
+    """No text can be had from a document.
+
+    `reason` is one stable word: unsupported, encrypted, damaged, empty, no_text or limit; `limit` names
+    the limit that was hit.
+    """
+
+    code = "unreadable_document"
+
+    def __init__(self, reason: str, message: str, *, limit: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.limit = limit
+
+
 class ServiceError(ArrieroError):
     """Ours."""
 
@@ -126,6 +162,12 @@ class Overloaded(ServiceError):
     def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class QueueFull(Overloaded):
+    """Too many documents wait to be ingested into a memory."""
+
+    code = "queue_full"
 
 
 class Unavailable(ServiceError):

@@ -9,24 +9,32 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from arriero.catalogue.progress import Progress, silent
 from arriero.catalogue.resolve import resolve_weights
 from arriero.config.remote import RemoteModelConfig
-from arriero.config.schema import Config, ModelConfig
+from arriero.config.schema import Config, ModelConfig, TaskConfig
+from arriero.core import Model
 from arriero.engine.build import native_library
 from arriero.engine.local import LocalModel
 from arriero.engine.supervisor import Supervisor
 from arriero.engine.template_files import directory_template
 from arriero.engine.wire import EngineConfig
-from arriero.errors import ConfigError
 from arriero.guard.countable import Conversation
 from arriero.guard.counting import LocalCounter
 from arriero.guard.forward import Guard
+from arriero.guard.pokt_source import PoktSource, open_source
 from arriero.guard.tokens import TokenCounter
-from arriero.tasks.constraint import task_constraints
+from arriero.memory.library.door import Door, open_door
+from arriero.memory.memory import Memory
+from arriero.memory.open import open_memories
+from arriero.memory.recall import Recall
+from arriero.tasks.checks import task_constraints
+from arriero.tasks.remote import RemoteModel
 from arriero.tasks.task import Task
 
 
@@ -36,20 +44,25 @@ class Runtime:
 
     config: Config
     models: Mapping[str, LocalModel]
+    """The models that run here, by their public names."""
     guards: Mapping[str, Guard]
     """The remote models, by their public names."""
     tasks: Mapping[str, Task]
+    door: Door
+    """The way to the files and memories of callers."""
+    pokt: PoktSource | None = None
+    """What `/pokt/*` answers."""
+    memories: Mapping[str, Memory] = field(default_factory=dict)
 
 
 @asynccontextmanager
 async def open_runtime(config: Config, progress: Progress = silent) -> AsyncIterator[Runtime]:
     """Fetch, load and start everything that a configuration names.
 
-    Raises ConfigError when a task's constraint is wrong, before anything is fetched, and ConfigError or
+    Raises ConfigError when a task asks what cannot be done, before anything is fetched, and ConfigError or
     Unavailable when a model cannot be had or loaded; nothing is left running then.
     `progress` is called from several threads.
     """
-    _refuse_unserved(config)
     constraints = await asyncio.to_thread(task_constraints, config)
     async with AsyncExitStack() as stack:
         weights = {
@@ -58,7 +71,7 @@ async def open_runtime(config: Config, progress: Progress = silent) -> AsyncIter
         }
         supervisors = {
             name: Supervisor(
-                engine_config(name, model, weights[name], cache_path=config.cache_path),
+                engine_config(config.public_name(name), model, weights[name], cache_path=config.cache_path),
                 on_progress=_loading(name, progress),
             )
             for name, model in config.local_models.items()
@@ -70,31 +83,56 @@ async def open_runtime(config: Config, progress: Progress = silent) -> AsyncIter
             await stack.enter_async_context(_guarding(name, model, config.server.max_body_bytes))
             for name, model in config.remote_models.items()
         ]
-        models = {name: LocalModel(name, supervisor) for name, supervisor in supervisors.items()}
+        guarded = {guard.policy.public_name: guard for guard in guards}
+        pokt = await open_source(config, weights=weights, guards=guarded)
+        if pokt is not None:
+            stack.push_async_callback(pokt.stop)
+        models = {name: LocalModel(config.public_name(name), sup) for name, sup in supervisors.items()}
+        memories = await stack.enter_async_context(open_memories(config, models))
+        door = await stack.enter_async_context(open_door(config, models, memories))
+        task_models = {
+            name: _task_model(config, task, models, guarded) for name, task in config.tasks.items()
+        }
         tasks = {
             name: Task(
                 name,
-                task,
-                models[task.model],
+                _within_model(config, task),
+                task_models[name],
                 constraint=constraints.get(name),
-                threads_per_session=config.local_models[task.model].threads_per_session,
+                recall=_recall(task, memories, task_models[name]),
+                threads_per_session=config.threads(task.model),
             )
             for name, task in config.tasks.items()
         }
-        yield Runtime(config, models, {guard.policy.public_name: guard for guard in guards}, tasks)
+        served = {model.name: model for model in models.values()}
+        yield Runtime(config, served, guarded, tasks, door, pokt, memories)
 
 
-def _refuse_unserved(config: Config) -> None:
-    """Raise ConfigError for models with rules that nothing would keep."""
-    for name, task in config.tasks.items():
-        if task.model in config.remote_models:
-            raise ConfigError(f"tasks.{name}: a task cannot run on a model with an upstream yet")
-    for name, model in config.local_models.items():
-        if model.public_name is not None or model.max_tokens is not None or not model.allow_logprobs:
-            raise ConfigError(
-                f"models.{name}: public_name, max_tokens and allow_logprobs = false have no effect on a model"
-                " that runs here yet; take them out"
-            )
+def _task_model(
+    config: Config, task: TaskConfig, models: Mapping[str, LocalModel], guards: Mapping[str, Guard]
+) -> Model:
+    """Return the model of a task; one that runs elsewhere goes through its guard."""
+    model = config.models[task.model]
+    if isinstance(model, ModelConfig):
+        return models[task.model]
+    return RemoteModel(
+        guards[config.public_name(task.model)],
+        form=task.form or "completion",
+        dialect=model.upstream.dialect,
+        end_token=model.end_token or "",
+    )
+
+
+def _recall(task: TaskConfig, memories: Mapping[str, Memory], model: Model) -> Recall | None:
+    """Return a task's use of a memory, if it names one."""
+    held = task.memorization
+    return None if held is None else Recall(memories[held.memory], held, model)
+
+
+def _within_model(config: Config, task: TaskConfig) -> TaskConfig:
+    """Return the task with no more tokens than its model gives anybody."""
+    limits = [limit for limit in (task.max_tokens, config.models[task.model].max_tokens) if limit is not None]
+    return msgspec.structs.replace(task, max_tokens=min(limits, default=None))
 
 
 @asynccontextmanager

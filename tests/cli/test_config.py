@@ -77,8 +77,6 @@ def test_check_tells_what_this_version_cannot_do(tmp_path: Path, capsys: pytest.
     warnings = capsys.readouterr().err.splitlines()
     assert [line.removeprefix(f"warning: {file}: ") for line in warnings] == [
         "tasks.t: memorization not supported yet; its requests are refused",
-        "memories: not supported yet; they are checked, but not served",
-        "auth.jwt_private_key: not supported yet; only allowed_keys open the server",
     ]
 
 

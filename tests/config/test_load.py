@@ -10,6 +10,7 @@ import pytest
 from arriero.config.load import load_config, parse_config
 from arriero.config.schema import Config
 from arriero.errors import ConfigError
+from arriero.sampling import Repetition, Temperature, TopK, TopP
 
 MODEL = '[models.m]\nurl = "http://localhost/m.gguf"\n'
 TASK = MODEL + '[tasks.t]\nmodel = "m"\n'
@@ -45,8 +46,8 @@ def test_a_model_and_a_task_get_the_defaults_of_poly() -> None:
         False,
         None,
     )
-    assert (task.top_k, task.top_p, task.repeat_penalty, task.temperature) == (40, 0.95, 1.3, 0.8)
-    assert (task.repetition_penalty_last_n, task.max_tokens, task.samplers) == (64, None, None)
+    assert task.chain == (Repetition(1.3, 64), TopK(40), TopP(0.95), Temperature(0.8))
+    assert (task.max_tokens, task.samplers) == (None, None)
     assert (task.private_tokens, task.stop_sequences, task.prelude) == ((), (), None)
 
 
@@ -147,7 +148,7 @@ def test_all_faults_are_told_at_once() -> None:
     assert message.splitlines() == [
         'c.toml:5: tasks.t.temprature: unknown key; did you mean "temperature"?',
         "c.toml:6: tasks.t.top_k: expected a whole number, got a string",
-        "c.toml:8: server.port: unknown key; keys here are allowed_origins, bind_address, "
+        "c.toml:8: server.port: unknown key; keys here are allowed_hosts, allowed_origins, bind_address, "
         "max_body_bytes, max_concurrent",
     ]
 

@@ -113,15 +113,15 @@ def test_a_local_model_takes_the_guard_keys_that_make_sense_for_it() -> None:
 def test_a_task_and_a_memory_may_name_a_remote_model(tmp_path: Path) -> None:
     """The checks of both know it, and compare with its context where that is given."""
     text = "public = true\n" + REMOTE + 'max_context = 100\n[tasks.t]\nmodel = "m"\nmax_tokens = 100\n'
-    text += '[memories.n]\nembedding_model = "m"\nstore = { hora = {} }\n'
+    text += '[memories.n]\nembedding_model = "m"\nstore = { hora = {} }\nchunk_max_tokens = 200\n'
     (tmp_path / "c.toml").write_text(text)
 
     warnings = check(tmp_path / "c.toml", {})
 
     assert [warning.partition("c.toml:")[2] for warning in warnings] == [
         "7: tasks.t.max_tokens: never reached: the model's max_context is 100 tokens, prompt included",
-        "8: memories.n.chunk_max_tokens: longer than the embedding model's context of 100 tokens;"
-        " such chunks are refused",
+        "11: memories.n.chunk_max_tokens: longer than the embedding model's context of 100 tokens;"
+        " chunks will be shorter",
     ]
     with pytest.raises(ConfigError, match='there is no model "mm"; did you mean "m"'):
         parse_config(text.replace('model = "m"\nmax', 'model = "mm"\nmax'), {})

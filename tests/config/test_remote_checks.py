@@ -48,8 +48,13 @@ def fault(text: str, **env: str) -> str:
             "models.m.use_gpu: unknown key; it belongs in [models.NAME] without upstream",
         ),
         (
-            "[models.m]\nurl = 'http://h/x'\nover_limit = 'crop'",
-            "c.toml:3: models.m.over_limit: unknown key; it belongs in [models.NAME] with upstream",
+            "[models.m]\nurl = 'http://h/x'\ncatch_all = true",
+            "c.toml:3: models.m.catch_all: unknown key; it belongs in [models.NAME] with upstream",
+        ),
+        ("[pokt]\nmodel = 'n'\n" + REMOTE, 'c.toml:2: pokt.model: there is no model "n"; '),
+        (
+            "[pokt]\nreveal_config = true\n" + REMOTE,
+            "c.toml:2: pokt.reveal_config: the configuration is a config.json in models.m.tokenizer_path",
         ),
         (REMOTE + "routes = []", "c.toml:3: models.m.routes: a model without routes serves nobody"),
         (

@@ -68,7 +68,7 @@ def test_the_schema_knows_all_tables_flat_keys_and_short_words() -> None:
         tables["Config"]["properties"]
     )
     assert {"path", "threads", "model_path"} <= set(tables["ModelConfig"]["properties"])
-    assert tables["TaskConfig"]["properties"]["top_k"]["default"] == 40
+    assert tables["TaskConfig"]["properties"]["show_hidden"]["default"] is False
     for table in tables.values():
         assert table["additionalProperties"] is False
         for key, value in table["properties"].items():

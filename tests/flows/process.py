@@ -25,6 +25,9 @@ CONFIG = """
 allowed_keys = ["{key}"]
 max_concurrent = 9
 
+[pokt]
+model = "chat"
+
 [models.chat]
 model_path = "{smollm2}"
 context_size = 512

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -19,7 +19,8 @@ from arriero.core import Embeddings, Span, TokenLogprob
 from arriero.engine.template import ChatTemplate
 from arriero.errors import InvalidRequest
 from arriero.guard.forward import Guard
-from arriero.server.serve import Server
+from arriero.guard.pokt_source import PoktSource, open_source
+from arriero.server.serve import edge_of
 from arriero.tasks.task import Task
 from arriero.testing.echo import BOS, EchoModel
 
@@ -124,14 +125,17 @@ class Stage:
     models: Mapping[str, ScriptedModel]
     tasks: Mapping[str, Task]
     guards: Mapping[str, Guard] = field(default_factory=dict)
+    pokt: PoktSource | None = None
 
 
 def staged(model: ScriptedModel, extra: str = "", *, public: bool = False) -> Stage:
-    """Return a runtime with models `m` (the given one) and `other`, remote models, and task `t` on `m`."""
+    """Return a runtime with models `m` (the given one), `other` and those of `extra`, and task `t` on `m`."""
     text = CONFIG.replace("[auth]", f"[auth]\npublic = {str(public).lower()}") + extra
     config = parse_config(text, {})
-    models = {"m": model, "other": ScriptedModel(name="other")}
-    tasks = {name: Task(name, task, models[task.model]) for name, task in config.tasks.items()}
+    named = {name: ScriptedModel("Hello", name=config.public_name(name)) for name in config.local_models}
+    named["m"] = model
+    tasks = {name: Task(name, task, named[task.model]) for name, task in config.tasks.items()}
+    models = {model.name: model for model in named.values()}
     max_body_bytes = config.server.max_body_bytes
     guards = {
         model.public_name or name: Guard.from_config(name, model, max_body_bytes=max_body_bytes)
@@ -143,27 +147,14 @@ def staged(model: ScriptedModel, extra: str = "", *, public: bool = False) -> St
 @asynccontextmanager
 async def served(stage: Stage) -> AsyncIterator[str]:
     """Serve a runtime with the product's own settings while the block runs; gives the URL."""
-    ready = asyncio.Event()
-    server = Server(stage, ready.set)
+    edge = edge_of(stage)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        job = asyncio.create_task(server.serve([listener]))
+        await edge.start(listener)
         try:
-            await ready.wait()
             yield url
         finally:
-            await dropped(server, job)
-
-
-async def dropped(server: Server, job: asyncio.Task[None]) -> None:
-    """End a server without the pauses that uvicorn makes for clients that are still there."""
-    job.cancel()
-    await asyncio.wait([job])
-    for listener in server.servers:
-        listener.close()
-    for connection in list(server.server_state.connections):
-        connection.shutdown()
-    await server.finish_jobs()
+            await edge.stop(0)
 
 
 Serving = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
@@ -178,6 +169,8 @@ def serving() -> Serving:
         model: ScriptedModel | None = None, extra: str = "", *, public: bool = False
     ) -> AsyncIterator[httpx2.AsyncClient]:
         stage = staged(model or ScriptedModel("Hello"), extra, public=public)
+        source = await open_source(stage.config, weights={}, guards=stage.guards)
+        stage = replace(stage, pokt=source)
         headers = {"authorization": "Bearer sesame"}
         async with (
             served(stage) as url,

@@ -43,11 +43,13 @@ PROGRAM = textwrap.dedent("""
                 await asyncio.Event().wait()
             model = Endless()
             tasks = {name: Task(name, task, model) for name, task in config.tasks.items()}
-            yield SimpleNamespace(config=config, models={"m": model}, tasks=tasks)
+            yield SimpleNamespace(config=config, models={"m": model}, tasks=tasks, guards={})
         finally:
             print("closed", flush=True)
 
-    config = parse_config('''
+    config = parse_config(f'''
+    [limits]
+    drain_s = {0 if "hurry" in sys.argv else 5}
     [server]
     bind_address = "127.0.0.1:0"
     [auth]
@@ -57,7 +59,7 @@ PROGRAM = textwrap.dedent("""
     [tasks.t]
     model = "m"
     ''', {})
-    sys.exit(serve(config, opener=opened, drain_s=0 if "hurry" in sys.argv else 5))
+    sys.exit(serve(config, opener=opened))
 """)
 
 
@@ -123,7 +125,8 @@ async def test_a_second_signal_ends_at_once() -> None:
             httpx2.AsyncClient(base_url=url, timeout=20) as client,
             client.stream("GET", "/v1/task/t/live?prompt=a") as response,
         ):
-            await anext(response.aiter_raw())
+            pieces = response.aiter_raw()
+            await anext(pieces)
             process.send_signal(signal.SIGINT)
             with pytest.raises(httpx2.TransportError):
                 await asked_until_refused(client)

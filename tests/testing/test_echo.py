@@ -49,8 +49,8 @@ async def test_replies_come_in_turn() -> None:
 @pytest.mark.parametrize(
     ("max_tokens", "text", "reason", "context"),
     [
-        (None, "abc", FinishReason.STOP, (BOS, *b"<eos>abc", EOS)),
-        (3, "abc", FinishReason.STOP, (BOS, *b"<eos>abc", EOS)),
+        (None, "abc", FinishReason.STOP, (BOS, *b"<eos>abc")),
+        (3, "abc", FinishReason.STOP, (BOS, *b"<eos>abc")),
         (2, "ab", FinishReason.LENGTH, (BOS, *b"<eos>ab")),
         (0, "", FinishReason.LENGTH, (BOS, *b"<eos>")),
     ],
@@ -58,13 +58,14 @@ async def test_replies_come_in_turn() -> None:
 async def test_the_last_delta_tells_the_end(
     max_tokens: int | None, text: str, reason: FinishReason, context: tuple[int, ...]
 ) -> None:
-    """A reply is cut at max_tokens; reason, usage and context come last."""
+    """A reply is cut at max_tokens; reason, usage, context and end come last."""
     asked = request(Span(text="<eos>"), max_tokens=max_tokens, return_context=True)
 
     deltas = await deltas_of(EchoModel("abc"), asked)
 
     assert "".join(delta.text for delta in deltas) == text
-    assert (deltas[-1].finish_reason, deltas[-1].context) == (reason, context)
+    assert (deltas[-1].finish_reason, deltas[-1].context) == (reason, (Span(tokens=context),))
+    assert deltas[-1].end == (Span(tokens=(EOS,)) if reason is FinishReason.STOP else None)
     assert deltas[-1].usage == Usage(prompt_tokens=6, completion_tokens=len(text))
 
 

@@ -23,9 +23,13 @@ VERBS = {
     "serve": "Serve the models and tasks of a configuration.",
     "chat": "Talk to a task in the terminal.",
     "ps": "List what a running server serves.",
+    "ingest": "Put documents into a memory of a running server.",
     "ls": "List what a configuration declares.",
     "pull": "Fetch starter models into the cache.",
     "config": "Check, show or describe a configuration.",
+    "memory": "Check, keep and carry memories.",
+    "keys": "Make, list, rotate and revoke API keys.",
+    "token": "Make a JSON Web Token.",
     "engine": "Show or build the native engine library.",
     "version": "Print the version.",
 }

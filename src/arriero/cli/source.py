@@ -14,8 +14,7 @@ import click
 
 from arriero.config.load import check, load_config, parse_config
 from arriero.errors import ConfigError
-from arriero.tasks import constraint
-from arriero.tasks.task import unsupported_keys
+from arriero.tasks import checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -67,21 +66,12 @@ def required(config: Path | None, *, starter: bool) -> Path:
 def loaded(config: Path | None, *, starter: bool, overrides: Mapping[str, str] | None = None) -> Config:
     """Load and check the configuration; `overrides` are environment names that stand before all else."""
     env = {**os.environ, **(overrides or {})}
-    return load_config(required(config, starter=starter), env, constraint.faults)
+    return load_config(required(config, starter=starter), env, checks.faults)
 
 
 def warnings(path: Path, config: Config, overrides: Mapping[str, str] | None = None) -> list[str]:
-    """Return what to warn of: what is probably not meant, and what this version cannot do."""
-    found = check(path, {**os.environ, **(overrides or {})})
-    for name, task in config.tasks.items():
-        keys = " and ".join(unsupported_keys(task))
-        if keys:
-            found.append(f"{path}: tasks.{name}: {keys} not supported yet; its requests are refused")
-    if config.memories:
-        found.append(f"{path}: memories: not supported yet; they are checked, but not served")
-    if config.auth.jwt_private_key:
-        found.append(f"{path}: auth.jwt_private_key: not supported yet; only allowed_keys open the server")
-    return found
+    """Return what to warn of: what is probably not meant."""
+    return check(path, {**os.environ, **(overrides or {})})
 
 
 def cache_path(given: Path | None) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from arriero.config.auth_checks import auth_warnings
 from arriero.config.locate import KeyPath
 from arriero.config.problem import Problem
 from arriero.config.samplers import STANDARD_KEYS
@@ -17,26 +18,16 @@ def warnings(config: Config, document: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield the warnings. `document` is what the user wrote, without defaults."""
     if not config.models:
         yield Problem((), "no models are configured")
-    yield from _auth(config)
+    yield from auth_warnings(config.auth, is_loopback=config.server.is_loopback)
     for name, model in config.local_models.items():
         yield from _model(("models", name), model)
     for name, task in config.tasks.items():
         yield from _task(config, ("tasks", name), task, document["tasks"][name])
     for name, memory in config.memories.items():
         context = config.longest_context(memory.embedding_model)
-        if context is not None and memory.chunk_max_tokens > context:
-            message = (
-                f"longer than the embedding model's context of {context} tokens; such chunks are refused"
-            )
+        if context is not None and (memory.chunk_max_tokens or 0) > context:
+            message = f"longer than the embedding model's context of {context} tokens; chunks will be shorter"
             yield Problem(("memories", name, "chunk_max_tokens"), message)
-
-
-def _auth(config: Config) -> Iterator[Problem]:
-    auth = config.auth
-    if not (auth.public or auth.allowed_keys or auth.jwt_private_key):
-        yield Problem((), "neither keys nor public = true: every request but /status will be refused")
-    if auth.public and not config.server.is_loopback:
-        yield Problem(("auth", "public"), "anyone who reaches the server may use it without a key")
 
 
 def _model(path: KeyPath, model: ModelConfig) -> Iterator[Problem]:

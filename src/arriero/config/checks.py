@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from arriero.config.architectures import ARCHITECTURES, CANNOT_LOAD
+from arriero.config.auth_checks import auth_faults
 from arriero.config.locate import KeyPath
+from arriero.config.memory import MemoryConfig
 from arriero.config.problem import Problem, hint, listed
 from arriero.config.remote_checks import remote_faults
 from arriero.config.samplers import SamplerError, sampling_chain
@@ -19,7 +21,6 @@ from arriero.config.schema import (
     AnyModelConfig,
     BiaserConfig,
     Config,
-    MemoryConfig,
     ModelConfig,
     TaskConfig,
     socket_address,
@@ -27,12 +28,14 @@ from arriero.config.schema import (
 from arriero.config.weights import weights_fault
 
 ORIGIN = re.compile(r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+")
+VECTOR_STORES = "vector_stores"
 NAME = re.compile(r"[^\x00-\x1f\x7f/\\]{1,128}")
 
 
 def faults(config: Config) -> Iterator[Problem]:
     """Yield everything for which the configuration must be refused."""
     yield from _server(config)
+    yield from auth_faults(config.auth)
     for kind, names in (("models", config.models), ("tasks", config.tasks), ("memories", config.memories)):
         for name in names:
             if not NAME.fullmatch(name) or name.startswith(".") or name != name.strip():
@@ -46,6 +49,7 @@ def faults(config: Config) -> Iterator[Problem]:
         yield from _task(config, ("tasks", name), task)
     for name, memory in config.memories.items():
         yield from _memory(config, ("memories", name), memory)
+    yield from _vector_stores(config)
 
 
 def _server(config: Config) -> Iterator[Problem]:
@@ -56,7 +60,7 @@ def _server(config: Config) -> Iterator[Problem]:
         yield Problem(path, str(exc))
         return
     auth = config.auth
-    if not config.server.is_loopback and not (auth.public or auth.allowed_keys or auth.jwt_private_key):
+    if not config.server.is_loopback and not (auth.public or auth.has_keys):
         message = "reachable from other machines but without keys; give allowed_keys, or write public = true"
         yield Problem(path, message)
     for index, origin in enumerate(config.server.allowed_origins or ()):
@@ -153,6 +157,16 @@ def _memory(config: Config, path: KeyPath, memory: MemoryConfig) -> Iterator[Pro
     for index, pattern in enumerate(memory.pre_filter):
         if (fault := _pattern_fault(pattern)) is not None:
             yield Problem((*path, "pre_filter", index), f"not a regular expression: {fault}")
+
+
+def _vector_stores(config: Config) -> Iterator[Problem]:
+    model = config.vector_stores.embedding_model
+    if model is not None and model not in config.local_models:
+        message = _not_there("model", model, config.local_models)
+        yield Problem(("vector_stores", "embedding_model"), message)
+    if VECTOR_STORES in config.memories:
+        message = "grants use this name for the memories that callers make; take another"
+        yield Problem(("memories", VECTOR_STORES), message)
 
 
 def _pattern_fault(pattern: str) -> str | None:

@@ -206,6 +206,7 @@ def _kind_of(raw: Any) -> str:
 
 def _in_words(message: str) -> str:
     """Return msgspec's message in TOML's words."""
+    message = message.replace(" | null", "")
     for word, plain in WORDS.items():
         message = message.replace(word, plain)
-    return message[:1].lower() + message[1:].replace(" | null", "").replace("`null`", "nothing")
+    return message[:1].lower() + message[1:].replace("`null`", "nothing")

@@ -26,6 +26,9 @@ Route = Literal[
     "/tokenize",
 ]
 
+Dialect = Literal["openai", "vllm"]
+"""`openai`: JSON Schemas as `response_format`. `vllm`: also vLLM's samplers and `structured_outputs`."""
+
 ADDRESS = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[^/:?#\[\]]*)(?::(?P<port>[^/?#]*))?"
     r"(?P<prefix>/[^?#]*)?(?P<rest>[?#].*)?",
@@ -47,6 +50,10 @@ class GuardKeys(Table, frozen=True):
         Count | None,
         Meta(description="Most tokens of one completion, also where a request gives no limit. Absent = any."),
     ] = None
+    over_limit: Annotated[
+        Literal["crop", "reject"],
+        Meta(description="Whether a request for too many tokens gets fewer of them, or a refusal."),
+    ] = "crop"
 
 
 class UpstreamConfig(Table, frozen=True):
@@ -57,6 +64,10 @@ class UpstreamConfig(Table, frozen=True):
         Meta(description="Addresses of the servers, without /v1. All of them must serve the same model."),
     ]
     model: Annotated[Text, Meta(description="Name of the model there. Callers never see it.")]
+    dialect: Annotated[
+        Dialect | None,
+        Meta(description="What tasks may use beyond the sampling that every server knows. Absent = nothing."),
+    ] = None
     api_key: Annotated[
         Text | None, Meta(description="The key for the upstream itself; better one of the two below.")
     ] = None
@@ -115,10 +126,10 @@ class RemoteModelConfig(GuardKeys, frozen=True, kw_only=True):
         Count | None,
         Meta(description="Most tokens of prompt and completion together. Absent = as the upstream has it."),
     ] = None
-    over_limit: Annotated[
-        Literal["crop", "reject"],
-        Meta(description="Whether a request for too many tokens gets fewer of them, or a refusal."),
-    ] = "crop"
+    end_token: Annotated[
+        Text | None,
+        Meta(description="Text of the model's end token; tasks in completion form put it after answers."),
+    ] = None
     max_n: Annotated[Count, Meta(description="Most answers to one prompt (`n`).")] = 4
     max_best_of: Annotated[Count, Meta(description="Most answers generated to choose from (`best_of`).")] = 4
     max_prompts: Annotated[Count, Meta(description="Most prompts of one request for completions.")] = 32
@@ -139,6 +150,25 @@ class RemoteModelConfig(GuardKeys, frozen=True, kw_only=True):
         Meta(
             description="Directory with the model's tokenizer.json, to count prompts here. Absent = the"
             " upstream is asked."
+        ),
+    ] = None
+
+
+class PoktConfig(Table, frozen=True):
+    """[pokt]: what `/pokt/*` tells of a model."""
+
+    model: Annotated[
+        Text | None,
+        Meta(
+            description="Name of the model whose documents are served. Absent = the only remote model, or"
+            " else the only model."
+        ),
+    ] = None
+    reveal_config: Annotated[
+        bool | None,
+        Meta(
+            description="Tell the model's own configuration in place of public name and context. Absent ="
+            " that of a local model only."
         ),
     ] = None
 

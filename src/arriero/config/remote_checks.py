@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from arriero.config.auth import AuthConfig
 from arriero.config.locate import KeyPath
-from arriero.config.problem import Problem
+from arriero.config.problem import Problem, hint, listed
 from arriero.config.remote import RemoteModelConfig, UpstreamAddress, UpstreamConfig
-from arriero.config.schema import AuthConfig, Config, ServerConfig
+from arriero.config.schema import Config, ServerConfig
 
 PUBLIC_NAME = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f-\x9f\u2028\u2029]{0,254}[^\s\x00-\x1f\x7f])?")
 API_KEY = re.compile(r"[\x21-\x7e]+")
@@ -44,6 +45,7 @@ def remote_faults(config: Config) -> Iterator[Problem]:
     for name, model in config.remote_models.items():
         yield from _model(("models", name), model, config.server)
         yield from _upstream(("models", name, "upstream"), model.upstream, config.server, config.auth)
+    yield from _pokt(config)
 
 
 def _public_names(config: Config) -> Iterator[Problem]:
@@ -73,6 +75,21 @@ def _model(path: KeyPath, model: RemoteModelConfig, server: ServerConfig) -> Ite
     directory = model.tokenizer_path
     if directory is not None and not (directory / "tokenizer.json").is_file():
         yield Problem((*path, "tokenizer_path"), f"there is no file {directory / 'tokenizer.json'}")
+
+
+def _pokt(config: Config) -> Iterator[Problem]:
+    name = config.pokt_model
+    if name is not None and name not in config.models:
+        near = hint(name, list(config.models), otherwise=f"; configured: {listed(config.models)}")
+        yield Problem(("pokt", "model"), f'there is no model "{name[:80]}"{near}')
+        return
+    remote = None if name is None else config.remote_models.get(name)
+    if remote is None or not config.pokt.reveal_config:
+        return
+    directory = remote.tokenizer_path
+    if directory is None or not (directory / "config.json").is_file():
+        message = f"the configuration is a config.json in models.{name}.tokenizer_path, and there is none"
+        yield Problem(("pokt", "reveal_config"), message)
 
 
 def _upstream(

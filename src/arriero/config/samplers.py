@@ -75,37 +75,43 @@ class SamplerError(ValueError):
 
 
 class SamplingKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a task may say about sampling."""
+    """What a task may say about sampling. Defaults are for models here; upstreams have their own."""
 
     samplers: Annotated[
         tuple[str, ...] | None,
         Meta(description="Sampler chain as strings. When it is there, the plain keys below have no effect."),
     ] = None
-    top_k: Annotated[int, Meta(ge=0, le=LARGEST_UNSIGNED, description="Keep the k best tokens. 0 = all.")] = (
-        40
-    )
+    top_k: Annotated[
+        Annotated[int, Meta(ge=0, le=LARGEST_UNSIGNED)] | None,
+        Meta(description="Keep the k best tokens. 0 = all. Absent = 40."),
+    ] = None
     top_p: Annotated[
-        float, Meta(ge=0, description="Keep the smallest set with this probability. 1 = all.")
-    ] = 0.95
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(description="Keep the smallest set with this probability. 1 = all. Absent = 0.95."),
+    ] = None
     repeat_penalty: Annotated[
-        float, Meta(ge=0, description="Penalty for tokens seen of late. 1 and below = none.")
-    ] = 1.30
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(description="Penalty for tokens seen of late. 1 and below = none. Absent = 1.3."),
+    ] = None
     temperature: Annotated[
-        float, Meta(ge=0, description="Flatness of the draw. 0 = always the best token.")
-    ] = 0.80
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(description="Flatness of the draw. 0 = always the best token. Absent = 0.8."),
+    ] = None
     repetition_penalty_last_n: Annotated[
-        int, Meta(ge=0, le=LARGEST_UNSIGNED, description="How many recent tokens the penalties look at.")
-    ] = 64
+        Annotated[int, Meta(ge=0, le=LARGEST_UNSIGNED)] | None,
+        Meta(description="How many recent tokens the penalties look at. Absent = 64."),
+    ] = None
     min_p: Annotated[
-        float,
-        Meta(ge=0, le=1, description="Drop tokens below this share of the best one's probability. 0 = none."),
-    ] = 0.0
+        Annotated[float, Meta(ge=0, le=1)] | None,
+        Meta(description="Drop tokens below this share of the best one's probability. Absent or 0 = none."),
+    ] = None
     frequency_penalty: Annotated[
-        float, Meta(description="Subtracted from a logit for each recent occurrence of its token.")
-    ] = 0.0
+        float | None,
+        Meta(description="Subtracted from a logit for each recent occurrence of its token. Absent = 0."),
+    ] = None
     presence_penalty: Annotated[
-        float, Meta(description="Subtracted once from the logit of each recent token.")
-    ] = 0.0
+        float | None, Meta(description="Subtracted once from the logit of each recent token. Absent = 0.")
+    ] = None
     seed: Annotated[
         Annotated[int, Meta(ge=0, le=2**63 - 1)] | None,
         Meta(description="Seed of the draw. Absent = a fresh one each time."),
@@ -114,24 +120,22 @@ class SamplingKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 def sampling_chain(keys: SamplingKeys) -> tuple[AnySampler, ...]:
     """Return the chain of a task. Raises SamplerError for a bad `samplers` list."""
-    if keys.samplers is not None:
-        return parsed(keys.samplers)
-    last_n = keys.repetition_penalty_last_n
-    chain: list[AnySampler] = [
-        Repetition(penalty=max(keys.repeat_penalty, 1.0), last_n=last_n),
-        TopK(k=keys.top_k),
-        TopP(p=keys.top_p),
-        Temperature(temperature=keys.temperature),
-    ]
-    if keys.frequency_penalty or keys.presence_penalty:
-        chain.append(FreqPresence(keys.frequency_penalty, keys.presence_penalty, last_n))
-    if keys.min_p:
-        chain.append(MinP(p=keys.min_p))
-    return ordered(chain)
+    written = written_chain(keys)
+    return ordered([*written, *_missing(written)])
+
+
+def written_chain(keys: SamplingKeys) -> tuple[AnySampler, ...]:
+    """Return what a task says of its chain, without the defaults. Raises SamplerError."""
+    return _written(keys) if keys.samplers is None else _mentioned(keys.samplers)
 
 
 def parsed(entries: Sequence[str]) -> tuple[AnySampler, ...]:
     """Return the chain that a `samplers` list describes. Raises SamplerError."""
+    mentioned = _mentioned(entries)
+    return ordered([*mentioned, *_missing(mentioned)])
+
+
+def _mentioned(entries: Sequence[str]) -> tuple[AnySampler, ...]:
     chain: list[Sampler] = []
     for index, entry in enumerate(entries):
         for mention in re.split(r"[/\s]+", entry.lower()):
@@ -140,7 +144,27 @@ def parsed(entries: Sequence[str]) -> tuple[AnySampler, ...]:
             except SamplerError as exc:
                 raise SamplerError(str(exc), index) from None
     _check_mirostat(chain)
-    return ordered(cast("list[AnySampler]", [*chain, *_missing(chain)]))
+    return ordered(cast("list[AnySampler]", chain))
+
+
+def _written(keys: SamplingKeys) -> tuple[AnySampler, ...]:
+    """Return the samplers of the plain keys."""
+    last_n = Repetition().last_n if keys.repetition_penalty_last_n is None else keys.repetition_penalty_last_n
+    chain: list[AnySampler] = []
+    if keys.repeat_penalty is not None or keys.repetition_penalty_last_n is not None:
+        penalty = Repetition().penalty if keys.repeat_penalty is None else keys.repeat_penalty
+        chain.append(Repetition(penalty=max(penalty, 1.0), last_n=last_n))
+    if keys.frequency_penalty or keys.presence_penalty:
+        chain.append(FreqPresence(keys.frequency_penalty or 0.0, keys.presence_penalty or 0.0, last_n))
+    if keys.top_k is not None:
+        chain.append(TopK(k=keys.top_k))
+    if keys.top_p is not None:
+        chain.append(TopP(p=keys.top_p))
+    if keys.min_p:
+        chain.append(MinP(p=keys.min_p))
+    if keys.temperature is not None:
+        chain.append(Temperature(temperature=keys.temperature))
+    return ordered(chain)
 
 
 def _add(chain: list[Sampler], mention: str) -> None:

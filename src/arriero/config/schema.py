@@ -14,9 +14,11 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
-from arriero.config.remote import GuardKeys, RemoteModelConfig
-from arriero.config.samplers import SamplingKeys, sampling_chain
-from arriero.config.table import Count, CountOrZero, Table, Text
+from arriero.config.auth import AuthConfig
+from arriero.config.memory import MemorizationConfig, MemoryConfig, VectorStoresConfig
+from arriero.config.remote import GuardKeys, PoktConfig, RemoteModelConfig
+from arriero.config.samplers import SamplingKeys, sampling_chain, written_chain
+from arriero.config.table import Count, CountOrZero, Seconds, Table, Text
 from arriero.sampling import AnySampler
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
@@ -31,6 +33,10 @@ class ServerConfig(Table, frozen=True):
     allowed_origins: Annotated[
         tuple[Text, ...] | None,
         Meta(description='Web origins that browsers may call from. Absent or "*" = any; [] = none.'),
+    ] = None
+    allowed_hosts: Annotated[
+        tuple[Text, ...] | None,
+        Meta(description="Hosts that requests may be for, with or without a port. Absent = any."),
     ] = None
     max_concurrent: Annotated[Count, Meta(description="Requests served at a time; others wait.")] = 8
     max_body_bytes: Annotated[Count, Meta(description="Largest request body.")] = 4 * 1024 * 1024
@@ -55,30 +61,6 @@ DEFAULT_CACHE_TOKENS = 16384
 """Bound on the default size of a KV cache: its memory is taken at the start, used or not."""
 
 
-class JwtKey(Table, frozen=True):
-    """auth.jwt_private_key: the shared secret of HS256 tokens; one of the three."""
-
-    symmetric: Annotated[Text | None, Meta(description="The secret itself.")] = None
-    symmetric_env: Annotated[Text | None, Meta(description="Environment variable that holds the secret.")] = (
-        None
-    )
-    symmetric_file: Annotated[Path | None, Meta(description="File that holds the secret.")] = None
-
-
-class AuthConfig(Table, frozen=True):
-    """[auth]: who may call."""
-
-    public: Annotated[bool, Meta(description="Serve requests that carry no key.")] = False
-    allowed_keys: Annotated[tuple[Text, ...], Meta(description="API keys with full access.")] = ()
-    allowed_keys_env: Annotated[
-        Text | None, Meta(description="Environment variable with more keys, separated by blanks.")
-    ] = None
-    allowed_keys_file: Annotated[Path | None, Meta(description="File with more keys, one a line.")] = None
-    jwt_private_key: Annotated[
-        JwtKey | None, Meta(description="Accept JSON Web Tokens signed with this secret (HS256).")
-    ] = None
-
-
 class LimitsConfig(Table, frozen=True):
     """[limits]: what one server takes on before it refuses."""
 
@@ -89,6 +71,37 @@ class LimitsConfig(Table, frozen=True):
     chat_idle_timeout_s: Annotated[
         Count, Meta(description="Seconds after which a silent chat socket is closed.")
     ] = 3600
+    max_connections: Annotated[
+        Count | None,
+        Meta(description="Open connections. Absent = 45 % of the files that the process may open."),
+    ] = None
+    max_connections_per_address: Annotated[
+        Count | None,
+        Meta(description="Open connections from one address. Absent = 256, from this machine any number."),
+    ] = None
+    max_header_bytes: Annotated[Count, Meta(description="Request line and headers together.")] = 64 * 1024
+    max_headers: Annotated[Count, Meta(description="Headers of a request.")] = 100
+    max_target_bytes: Annotated[Count, Meta(description="Path and query of a request.")] = 32 * 1024
+    max_held_body_bytes: Annotated[
+        Count, Meta(description="Bodies of all requests that are being served; more are refused.")
+    ] = 256 * 1024 * 1024
+    header_timeout_s: Annotated[Seconds, Meta(description="Seconds for the headers of a request.")] = 10
+    body_grace_s: Annotated[
+        Seconds, Meta(description="Seconds for a body; one that takes longer must keep the least rate.")
+    ] = 10
+    min_body_bytes_per_s: Annotated[
+        Count, Meta(description="The least rate of a body, reckoned after `body_grace_s`.")
+    ] = 1024
+    keep_alive_timeout_s: Annotated[
+        Seconds, Meta(description="Seconds after which a connection without a request is closed.")
+    ] = 30
+    write_stall_s: Annotated[
+        Seconds, Meta(description="Seconds after which a client that reads nothing is cut.")
+    ] = 30
+    drain_s: Annotated[
+        CountOrZero,
+        Meta(description="Seconds that running answers may go on when the server is told to stop."),
+    ] = 30
 
 
 class TelemetryConfig(Table, frozen=True):
@@ -152,6 +165,9 @@ class ModelConfig(GuardKeys, frozen=True):
     allow_logprobs: Annotated[bool, Meta(description="Let callers ask for the probabilities of tokens.")] = (
         True
     )
+    max_n: Annotated[
+        Annotated[int, Meta(ge=1, le=16)], Meta(description="Most answers to one prompt (`n`).")
+    ] = 16
 
     @property
     def cache_tokens(self) -> int:
@@ -179,20 +195,14 @@ class BiaserConfig(Table, frozen=True):
     gbnf_file: Annotated[Path | None, Meta(description="A file with such a grammar.")] = None
 
 
-class MemorizationConfig(Table, frozen=True):
-    """tasks.NAME.memorization: what a task reads from and writes to a memory."""
-
-    memory: Annotated[Text, Meta(description="Name of the memory.")]
-    store_prompts: Annotated[bool, Meta(description="Store each prompt after its completion.")] = False
-    retrieve: Annotated[
-        CountOrZero | None, Meta(description="Chunks recalled for each prompt. Absent or 0 = none.")
-    ] = None
-
-
 class TaskConfig(SamplingKeys, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[tasks.NAME]: a model used in a configured way."""
 
     model: Annotated[Text, Meta(description="Name of the model.")]
+    form: Annotated[
+        Literal["completion", "chat"] | None,
+        Meta(description="How an upstream is fed: as one text, or as messages. Absent = completion."),
+    ] = None
     prelude: Annotated[str | None, Meta(description="Text fed once, at the start of a session.")] = None
     prefix: Annotated[str | None, Meta(description="Text fed before each input.")] = None
     postfix: Annotated[str | None, Meta(description="Text fed after each input.")] = None
@@ -220,51 +230,10 @@ class TaskConfig(SamplingKeys, frozen=True, kw_only=True, forbid_unknown_fields=
         """The samplers, in the order of application."""
         return sampling_chain(self)
 
-
-class HoraStore(Table, frozen=True):
-    """memories.NAME.store.hora: Poly's word for a local store."""
-
-    path: Annotated[Path | None, Meta(description="File of the store. Absent = in memory only.")] = None
-
-
-class EmbeddedStore(Table, frozen=True):
-    """memories.NAME.store.embedded: a store inside the server."""
-
-    path: Annotated[Path | None, Meta(description="File of the store. Absent = under cache_path.")] = None
-
-
-class QdrantStore(Table, frozen=True):
-    """memories.NAME.store.qdrant: a collection on a Qdrant server."""
-
-    collection: Annotated[Text, Meta(description="Name of the collection.")]
-    url: Annotated[Text, Meta(description="Address of the server.")] = "http://localhost:6333"
-
-
-class StoreConfig(Table, frozen=True):
-    """memories.NAME.store: where chunks are kept; exactly one."""
-
-    embedded: Annotated[EmbeddedStore | None, Meta(description="A store inside the server.")] = None
-    hora: Annotated[HoraStore | None, Meta(description="Poly's word for a local store.")] = None
-    qdrant: Annotated[QdrantStore | None, Meta(description="A collection on a Qdrant server.")] = None
-
-
-class MemoryConfig(Table, frozen=True):
-    """[memories.NAME]: a collection of chunks and how texts become chunks."""
-
-    store: Annotated[StoreConfig, Meta(description="Where chunks are kept.")]
-    embedding_model: Annotated[Text, Meta(description="Name of the model that makes the vectors.")]
-    dimensions: Annotated[
-        Count | None, Meta(description="Length of the vectors; must be the model's. Absent = the model's.")
-    ] = None
-    chunk_separators: Annotated[
-        tuple[Text, ...], Meta(description="Where texts may be cut, coarse to fine.")
-    ] = (" ",)
-    chunk_max_tokens: Annotated[Count, Meta(description="Most tokens of a chunk.")] = 255
-    pre_filter: Annotated[
-        tuple[Text, ...],
-        Meta(description="Regular expressions; each match becomes a blank before chunking."),
-    ] = ("[\\r\\t]", "[\\ \\n._\\|-]{2,}", "^[\\r\\n\\ ._\\|-]+")
-    post_filter: Annotated[tuple[Text, ...], Meta(description="Texts taken out of each chunk.")] = ("\n",)
+    @property
+    def written_chain(self) -> tuple[AnySampler, ...]:
+        """What the task says of the samplers, without the defaults of a model that runs here."""
+        return written_chain(self)
 
 
 AnyModelConfig = ModelConfig | RemoteModelConfig
@@ -284,6 +253,9 @@ class Config(Table, frozen=True):
     telemetry: Annotated[TelemetryConfig, Meta(description="What the server tells.")] = msgspec.field(
         default_factory=TelemetryConfig
     )
+    pokt: Annotated[PoktConfig, Meta(description="What /pokt/* tells of a model.")] = msgspec.field(
+        default_factory=PoktConfig
+    )
     models: Annotated[dict[str, AnyModelConfig], Meta(description="Models by name.")] = msgspec.field(
         default_factory=dict
     )
@@ -293,6 +265,9 @@ class Config(Table, frozen=True):
     memories: Annotated[dict[str, MemoryConfig], Meta(description="Memories by name.")] = msgspec.field(
         default_factory=dict
     )
+    vector_stores: Annotated[
+        VectorStoresConfig, Meta(description="Files and memories that callers make.")
+    ] = msgspec.field(default_factory=VectorStoresConfig)
     cache_path: Annotated[
         Path, Meta(description="Directory for downloads. Absent = the user's cache directory.")
     ] = msgspec.field(default_factory=lambda: Path(platformdirs.user_cache_dir("arriero")))
@@ -306,6 +281,29 @@ class Config(Table, frozen=True):
     def remote_models(self) -> dict[str, RemoteModelConfig]:
         """The models that run on an upstream."""
         return {name: model for name, model in self.models.items() if isinstance(model, RemoteModelConfig)}
+
+    @property
+    def serves_vector_stores(self) -> bool:
+        """Whether callers may upload files and make memories of them."""
+        enabled = self.vector_stores.enabled
+        return not self.auth.public if enabled is None else enabled
+
+    @property
+    def pokt_model(self) -> str | None:
+        """The model whose documents are served at `/pokt/*`; None when that is not said."""
+        if self.pokt.model is not None:
+            return self.pokt.model
+        names = list(self.remote_models or self.models)
+        return names[0] if len(names) == 1 else None
+
+    def public_name(self, name: str) -> str:
+        """Return the name by which callers know a model."""
+        return self.models[name].public_name or name
+
+    def threads(self, name: str) -> int:
+        """Return how many threads a model has here."""
+        model = self.models[name]
+        return model.threads_per_session if isinstance(model, ModelConfig) else 0
 
     def longest_context(self, name: str) -> int | None:
         """Return the most tokens that prompt and completion of a model may have; None when not known here."""

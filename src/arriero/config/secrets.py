@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
+from arriero.config.auth import AuthConfig, JwtKey
 from arriero.config.locate import KeyPath
+from arriero.config.memory import MemoryConfig, QdrantStore, StoreConfig
 from arriero.config.problem import Problem
 from arriero.config.remote import RemoteModelConfig, UpstreamConfig
-from arriero.config.schema import AnyModelConfig, AuthConfig, Config, JwtKey
+from arriero.config.schema import AnyModelConfig, Config
 
 MAX_SECRET_BYTES = 65536
+
+Keyed = TypeVar("Keyed", UpstreamConfig, QdrantStore)
+"""A table that holds the key for a server."""
 
 
 def with_secrets(config: Config, env: Mapping[str, str], problems: list[Problem]) -> Config:
@@ -25,27 +31,47 @@ def with_secrets(config: Config, env: Mapping[str, str], problems: list[Problem]
         jwt = _with_secret(jwt, env, problems)
     auth = msgspec.structs.replace(auth, allowed_keys=keys, jwt_private_key=jwt)
     models: dict[str, AnyModelConfig] = {
-        name: _with_api_key(model, ("models", name, "upstream"), env, problems)
+        name: _with_upstream_key(model, name, env, problems)
         if isinstance(model, RemoteModelConfig)
         else model
         for name, model in config.models.items()
     }
-    return msgspec.structs.replace(config, auth=auth, models=models)
+    memories = {
+        name: _with_store(memory, _with_qdrant_key(memory.store, name, env, problems))
+        for name, memory in config.memories.items()
+    }
+    return msgspec.structs.replace(config, auth=auth, models=models, memories=memories)
 
 
-def _with_api_key(
-    model: RemoteModelConfig, path: KeyPath, env: Mapping[str, str], problems: list[Problem]
+def _with_upstream_key(
+    model: RemoteModelConfig, name: str, env: Mapping[str, str], problems: list[Problem]
 ) -> RemoteModelConfig:
-    upstream = model.upstream
-    given = [
-        key for key in (upstream.api_key, upstream.api_key_env, upstream.api_key_file) if key is not None
-    ]
+    upstream = _with_api_key(model.upstream, ("models", name, "upstream"), env, problems)
+    return msgspec.structs.replace(model, upstream=upstream)
+
+
+def _with_qdrant_key(
+    store: StoreConfig, name: str, env: Mapping[str, str], problems: list[Problem]
+) -> StoreConfig:
+    if store.qdrant is None:
+        return store
+    qdrant = _with_api_key(store.qdrant, ("memories", name, "store", "qdrant"), env, problems)
+    return msgspec.structs.replace(store, qdrant=qdrant)
+
+
+def _with_store(memory: MemoryConfig, store: StoreConfig) -> MemoryConfig:
+    return msgspec.structs.replace(memory, store=store)
+
+
+def _with_api_key(table: Keyed, path: KeyPath, env: Mapping[str, str], problems: list[Problem]) -> Keyed:
+    """Return a table with the key that it has, or refers to."""
+    given = [key for key in (table.api_key, table.api_key_env, table.api_key_file) if key is not None]
     if len(given) > 1:
         problems.append(Problem(path, "give one of api_key, api_key_env, api_key_file"))
-        return model
-    for key in _referred(upstream, "api_key", path, env, problems):
-        upstream = msgspec.structs.replace(upstream, api_key=key)
-    return msgspec.structs.replace(model, upstream=upstream)
+        return table
+    for key in _referred(table, "api_key", path, env, problems):
+        table = msgspec.structs.replace(table, api_key=key)
+    return table
 
 
 def _with_secret(jwt: JwtKey, env: Mapping[str, str], problems: list[Problem]) -> JwtKey:
@@ -62,7 +88,7 @@ def _with_secret(jwt: JwtKey, env: Mapping[str, str], problems: list[Problem]) -
 
 
 def _referred(
-    table: AuthConfig | JwtKey | UpstreamConfig,
+    table: AuthConfig | JwtKey | UpstreamConfig | QdrantStore,
     key: str,
     path: KeyPath,
     env: Mapping[str, str],

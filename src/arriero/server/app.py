@@ -10,16 +10,21 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 
+from arriero.access.tickets import Tickets
 from arriero.errors import ArrieroError
 from arriero.guard.routes import Route as GuardRoute
 from arriero.server.auth import Authenticate
 from arriero.server.context import Context
+from arriero.server.cors import cors_options
 from arriero.server.errors import Unexpected, answer_error
+from arriero.server.rates import Metered, Rates
 from arriero.server.request_id import RequestIds
-from arriero.server.routes import models, ops, tasks
+from arriero.server.routes import keys, models, ops, pokt, tasks
 from arriero.server.routes.guard import only_remote, or_remote
+from arriero.server.routes.memories import MEMORY_ROUTES
 from arriero.server.routes.openai import chat, completions, embeddings
 from arriero.server.routes.openai import models as openai_models
+from arriero.server.routes.openai.vector_store_files import VECTOR_STORE_ROUTES
 
 if TYPE_CHECKING:
     from arriero.config.schema import ServerConfig
@@ -38,6 +43,8 @@ V1: list[BaseRoute] = [
     Route("/task/{task}/live", tasks.live),
     WebSocketRoute("/task/{task}/chat", tasks.chat),
     Route("/task/{task}/chat", tasks.upgrade_required),
+    *MEMORY_ROUTES,
+    *VECTOR_STORE_ROUTES,
     Route("/stats", tasks.stats),
     Route("/models", openai_models.listing),
     Route("/models/{id:path}", openai_models.one),
@@ -48,6 +55,18 @@ V1: list[BaseRoute] = [
     Route("/rerank", only_remote(GuardRoute.RERANK), methods=POST),
     Route("/tokenize", models.tokenize, methods=POST),
     Route("/detokenize", models.detokenize, methods=POST),
+    Route("/tickets", keys.ticket, methods=POST),
+    Route("/admin/keys", keys.listing),
+    Route("/admin/keys", keys.create, methods=POST),
+    Route("/admin/keys/{id}", keys.revoke, methods=["DELETE"]),
+    Route("/admin/keys/{id}/rotate", keys.rotate, methods=POST),
+]
+
+GUARDED: list[BaseRoute] = [
+    Route("/version", ops.version),
+    Route("/tokenize", only_remote(GuardRoute.TOKENIZE), methods=POST),
+    Route("/pokt/{name}", pokt.document),
+    Mount("/v1", Router(V1, redirect_slashes=False)),
 ]
 
 ROUTES: list[BaseRoute] = [
@@ -55,14 +74,12 @@ ROUTES: list[BaseRoute] = [
     Route("/livez", ops.status),
     Route("/health", ops.ready),
     Route("/readyz", ops.ready),
-    Route("/version", ops.version),
-    Route(
-        "/tokenize",
-        only_remote(GuardRoute.TOKENIZE),
-        methods=POST,
-        middleware=[Middleware(Authenticate)],
+    # Everything else, whether it exists or not, so that a stranger cannot tell which.
+    Mount(
+        "",
+        Router(GUARDED, redirect_slashes=False),
+        middleware=[Middleware(Authenticate), Middleware(Metered)],
     ),
-    Mount("/v1", Router(V1, redirect_slashes=False), middleware=[Middleware(Authenticate)]),
 ]
 
 
@@ -75,20 +92,17 @@ def create_app(runtime: Runtime) -> Starlette:
     )
     app.router.redirect_slashes = False  # a redirect would carry `?api_key=` along
     app.state.context = Context.of_runtime(runtime)
+    app.state.tickets = Tickets()
+    app.state.rates = Rates(runtime.config.auth)
     return app
 
 
+def close_app(app: Starlette) -> None:
+    """Let go of the files that the application holds, once no request is served any more."""
+    app.state.rates.close()
+    app.state.context.keyring.close()
+
+
 def _cors(server: ServerConfig) -> list[Middleware]:
-    """Let browsers in from the configured origins: absent = from anywhere, empty = from nowhere else."""
-    origins = ["*"] if server.allowed_origins is None else list(server.allowed_origins)
-    if not origins:
-        return []
-    return [
-        Middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=["GET", "POST", "OPTIONS", "PUT", "DELETE"],
-            allow_headers=["*"],
-            expose_headers=["x-request-id", "retry-after"],
-        )
-    ]
+    options = cors_options(server)
+    return [] if options is None else [Middleware(CORSMiddleware, **options)]

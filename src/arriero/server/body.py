@@ -16,11 +16,14 @@ from arriero.server.context import context_of
 from arriero.server.errors import Unprocessable, UnsupportedMediaType
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from starlette.requests import Request
 
 T = TypeVar("T")
 
 MISSING = re.compile(r"missing required field `([^`]+)`")
+UNKNOWN = re.compile(r"unknown field `([^`]+)`")
 UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 PLACE = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 
@@ -28,15 +31,20 @@ PLACE = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 async def read_body(request: Request) -> bytes:
     """Return the whole body. Raises PayloadTooLarge before more than the bound has been read."""
     limit = context_of(request).max_body_bytes
+    return b"".join([piece async for piece in bounded_stream(request, limit)])
+
+
+async def bounded_stream(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    """Yield the body. Raises PayloadTooLarge before more than `limit` bytes have been read."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
-    body = bytearray()
+    size = 0
     async for piece in request.stream():
-        if len(body) + len(piece) > limit:
+        size += len(piece)
+        if size > limit:
             raise _too_large(limit)
-        body += piece
-    return bytes(body)
+        yield piece
 
 
 def _too_large(limit: int) -> PayloadTooLarge:
@@ -95,5 +103,8 @@ def described(exc: msgspec.ValidationError) -> tuple[str, str | None]:
     if missing:
         param = ".".join(part for part in (where, missing.group(1)) if part)
         return f"missing field `{param}`", param
+    if unknown := UNKNOWN.search(text):
+        param = ".".join(part for part in (where, unknown.group(1)) if part)
+        return f"unknown member `{param}`", param
     message = PLACE.sub("", text)
     return (f"{where}: {message}", where) if where else (message, None)

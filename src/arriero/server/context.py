@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from arriero.access.keyring import Keyring
+from arriero.access.principal import Principal, may
 from arriero.core import Embedder, Model
 from arriero.errors import Forbidden, UnknownName
-from arriero.server.auth import Keyring, Principal, may
+from arriero.guard.local import has_rules, local_policy
+from arriero.server.errors import UnknownPath
 from arriero.server.gate import Gate
 
 if TYPE_CHECKING:
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
     from arriero.config.schema import Config
     from arriero.core import Span
     from arriero.guard.forward import Guard
+    from arriero.guard.pokt_source import PoktSource
+    from arriero.guard.policy import Policy
+    from arriero.memory.library.door import Door
+    from arriero.memory.memory import Memory
     from arriero.tasks.task import Task
 
 TASK_PREFIX = "task/"
@@ -63,7 +70,9 @@ class Runtime(Protocol):
     def config(self) -> Config: ...
 
     @property
-    def models(self) -> Mapping[str, ModelLike]: ...
+    def models(self) -> Mapping[str, ModelLike]:
+        """The models that run here, by their public names."""
+        ...
 
     @property
     def guards(self) -> Mapping[str, Guard]:
@@ -73,6 +82,19 @@ class Runtime(Protocol):
     @property
     def tasks(self) -> Mapping[str, Task]: ...
 
+    @property
+    def memories(self) -> Mapping[str, Memory]: ...
+
+    @property
+    def door(self) -> Door:
+        """The way to the files and memories of callers."""
+        ...
+
+    @property
+    def pokt(self) -> PoktSource | None:
+        """What `/pokt/*` answers; None when the configuration does not say for which model."""
+        ...
+
 
 @dataclass(frozen=True)
 class Context:
@@ -81,13 +103,18 @@ class Context:
     runtime: Runtime
     keyring: Keyring
     gate: Gate
+    """The places of the models that run here."""
+    policies: Mapping[str, Policy]
+    """The rules of the models that have some, by their public names."""
+    open_gate: Gate = field(default_factory=lambda: Gate(1 << 30, max_waiting=0))
+    """For models that run elsewhere: their guards count their requests."""
     started_at: int = field(default_factory=lambda: int(time.time()))
 
     @classmethod
     def of_runtime(cls, runtime: Runtime) -> Context:
         """Build the context that the runtime's configuration asks for."""
         config = runtime.config
-        return cls(runtime, Keyring.from_config(config.auth), _gate(config))
+        return cls(runtime, Keyring.from_config(config), _gate(config), _policies(runtime))
 
     @property
     def max_body_bytes(self) -> int:
@@ -96,27 +123,50 @@ class Context:
 
     def model(self, principal: Principal, name: str) -> ModelLike:
         """Return the model of this name. Raises UnknownName, Forbidden."""
+        _check(principal, f"model/{name}")
         model = self.runtime.models.get(name)
         if model is None:
             raise UnknownName("model", name, param="model")
-        _check(principal, f"model/{name}")
         return model
 
     def task(self, principal: Principal, name: str) -> Task:
         """Return the task of this name. Raises UnknownName, Forbidden."""
+        _check(principal, f"task/{name}")
         task = self.runtime.tasks.get(name)
         if task is None:
             raise UnknownName("task", name, param="model")
-        _check(principal, f"task/{name}")
         return task
+
+    def memory(self, principal: Principal, name: str, action: str) -> Memory:
+        """Return the memory of this name, to "read" or to "write". Raises UnknownName, Forbidden."""
+        if not may(principal, action, f"memory/{name}"):
+            raise Forbidden(f"this key may not {action} the memory {name}")
+        memory = self.runtime.memories.get(name)
+        if memory is None:
+            raise UnknownName("memory", name)
+        return memory
 
     def model_or_task(self, principal: Principal, name: str) -> ModelLike | Task:
         """Resolve an OpenAI model id: a model's name, `task/NAME`, or a task's name that no model bears."""
         if name.startswith(TASK_PREFIX):
             return self.task(principal, name.removeprefix(TASK_PREFIX))
-        if name in self.runtime.tasks and name not in self.runtime.models:
-            return self.task(principal, name)
-        return self.model(principal, name)
+        task = self._task_named(name)
+        return self.model(principal, name) if task is None else self.task(principal, task.name)
+
+    def _task_named(self, name: str) -> Task | None:
+        tasks = self.runtime.tasks
+        if name.startswith(TASK_PREFIX):
+            return tasks.get(name.removeprefix(TASK_PREFIX))
+        return None if name in self.runtime.models else tasks.get(name)
+
+    def policy(self, name: str) -> Policy | None:
+        """Return the rules for an OpenAI model id, for a task those of its model; None = there are none."""
+        task = self._task_named(name)
+        return self.policies.get(name if task is None else self.runtime.config.public_name(task.config.model))
+
+    def gate_of(self, task: Task) -> Gate:
+        """Return the gate of a task's model."""
+        return self.open_gate if task.config.model in self.runtime.config.remote_models else self.gate
 
     def guard(self, principal: Principal, name: str | None) -> Guard | None:
         """Return what guards the model of this name, or every name that is not known; None if nothing does.
@@ -135,6 +185,14 @@ class Context:
                 return guard
         return None
 
+    def pokt(self, principal: Principal) -> PoktSource:
+        """Return what `/pokt/*` answers. Raises UnknownPath when nothing does, Forbidden."""
+        source = self.runtime.pokt
+        if source is None:
+            raise UnknownPath("nothing is served here: the key pokt.model must name one of the models")
+        _check(principal, f"model/{source.model}")
+        return source
+
     def _is_local(self, name: str) -> bool:
         task = name.removeprefix(TASK_PREFIX)
         return name in self.runtime.models or task in self.runtime.tasks
@@ -146,6 +204,10 @@ class Context:
     def model_names(self, principal: Principal) -> list[str]:
         """Return the names of the models here that the principal may use."""
         return sorted(name for name in self.runtime.models if may(principal, "use", f"model/{name}"))
+
+    def memory_names(self, principal: Principal) -> list[str]:
+        """Return the names of the memories that the principal may read."""
+        return sorted(name for name in self.runtime.memories if may(principal, "read", f"memory/{name}"))
 
     def task_names(self, principal: Principal) -> list[str]:
         """Return the names of the tasks that the principal may use."""
@@ -162,9 +224,17 @@ def _gate(config: Config) -> Gate:
     return Gate(config.server.max_concurrent, max_waiting=config.limits.max_waiting)
 
 
+def _policies(runtime: Runtime) -> dict[str, Policy]:
+    models = runtime.config.local_models.items()
+    local = [local_policy(name, model) for name, model in models if has_rules(model)]
+    remote = [guard.policy for guard in runtime.guards.values()]
+    return {policy.public_name: policy for policy in (*local, *remote)}
+
+
 def _check(principal: Principal, resource: str) -> None:
     if not may(principal, "use", resource):
-        raise Forbidden(f"this key may not use {resource}")
+        # Neither the order of the checks nor the text tells whether there is such a name.
+        raise Forbidden(f"this key may not use {resource.partition('/')[2]}")
 
 
 def context_of(connection: HTTPConnection) -> Context:

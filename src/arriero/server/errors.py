@@ -20,7 +20,6 @@ from starlette.websockets import WebSocket
 
 from arriero import errors
 from arriero.guard.failure import UpstreamFailed, UpstreamTimeout
-from arriero.server.refusal import Refusal
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -73,16 +72,19 @@ TABLE: dict[type[errors.ArrieroError], Wire] = {
     errors.RequestError: Wire(400, "invalid_request_error"),
     errors.Unauthorized: Wire(401, "authentication_error", "invalid_api_key"),
     errors.Forbidden: Wire(403, "permission_error"),
+    errors.RateLimited: Wire(429, "rate_limit_error"),
     errors.UnknownName: Wire(404, "not_found_error", "model_not_found"),
     UnknownPath: Wire(404, "not_found_error"),
     MethodNotAllowed: Wire(405, "invalid_request_error"),
     errors.PayloadTooLarge: Wire(413, "invalid_request_error"),
     UnsupportedMediaType: Wire(415, "invalid_request_error"),
     Unprocessable: Wire(422, "invalid_request_error"),
+    errors.UnreadableDocument: Wire(422, "invalid_request_error"),
     errors.ArrieroError: Wire(500, "server_error"),
     errors.NotSupported: Wire(501, "server_error"),
     UpstreamFailed: Wire(502, "server_error"),
     errors.Overloaded: Wire(503, "unavailable_error"),
+    errors.QueueFull: Wire(429, "rate_limit_error"),
     errors.Unavailable: Wire(503, "unavailable_error"),
     UpstreamTimeout: Wire(504, "server_error"),
 }
@@ -92,9 +94,11 @@ OPENAI_PATHS = (
     CHAT_PATH,
     "/v1/completions",
     "/v1/embeddings",
+    "/v1/files",
     "/v1/models",
     "/v1/rerank",
     "/v1/responses",
+    "/v1/vector_stores",
     "/tokenize",
 )
 POLY_PATHS = ("/status", "/v1/model", "/v1/task", "/v1/memory", "/v1/stats")
@@ -148,7 +152,9 @@ def wire_of(error: errors.ArrieroError) -> Wire:
 def error_object(error: errors.ArrieroError, param: str | None = None) -> bytes:
     """Return the OpenAI form, `{"error": {...}}`; `param` overrides the error's own."""
     wire = wire_of(error)
-    code = wire.code or error.code
+    # OpenAI's clients know a code of their own for models; other names are just not found.
+    is_other = isinstance(error, errors.UnknownName) and error.kind not in ("model", "task")
+    code = error.code if is_other else wire.code or error.code
     said = ErrorObject(error.message, wire.type, param or param_of(error), code)
     return msgspec.json.encode({"error": said})
 
@@ -174,8 +180,7 @@ def _param(connection: HTTPConnection, error: errors.ArrieroError) -> str | None
 def error_response(connection: HTTPConnection, error: errors.ArrieroError) -> Response:
     """Answer with an error, in the dialect of the path."""
     body, media_type = _written(connection, error)
-    kind = Refusal if isinstance(error, errors.PayloadTooLarge) else Response
-    return kind(body, wire_of(error).status, _headers(error), media_type)
+    return Response(body, wire_of(error).status, headers_of(error), media_type)
 
 
 def _written(connection: HTTPConnection, error: errors.ArrieroError) -> tuple[bytes, str]:
@@ -193,8 +198,11 @@ def accepts_json(connection: HTTPConnection) -> bool:
     return "json" in connection.headers.get("accept", "")
 
 
-def _headers(error: errors.ArrieroError) -> dict[str, str]:
+def headers_of(error: errors.ArrieroError) -> dict[str, str]:
+    """Return the headers that an error bears beside its body."""
     match error:
+        case errors.RateLimited():
+            return {"retry-after": str(error.retry_after_s), **error.quota}
         case errors.Overloaded():
             return {"retry-after": str(error.retry_after_s)}
         case errors.Unavailable():

@@ -8,6 +8,7 @@ answers end for a short while, the second ends the process at once.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -16,11 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-import uvicorn
-
 from arriero.errors import ConfigError
 from arriero.runtime import open_runtime
-from arriero.server.app import create_app
+from arriero.server.app import close_app, create_app
+from arriero.server.direct import Direct
+from arriero.server.edge.edge import Edge
+from arriero.server.edge.limits import limits_of
 
 if TYPE_CHECKING:
     from arriero.config.schema import Config, ServerConfig
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 Opener = Callable[["Config"], AbstractAsyncContextManager["Runtime"]]
 
 BACKLOG = 2048
-DRAIN_S = 5
-MAX_FRAME_BYTES = 256 * 1024
 INTERRUPTED = 130
 
 
@@ -45,17 +45,15 @@ def serve(
     *,
     opener: Opener = open_runtime,
     announce: Callable[[str], None] = tell,
-    drain_s: int = DRAIN_S,
 ) -> int:
     """Serve a configuration until a signal; return the exit status.
 
     opener: opens the runtime; hand in another to show progress.
     announce: gets the line with the address when requests are answered.
-    drain_s: how long running answers may go on after the signal.
     Raises ConfigError when the address cannot be bound.
     """
     with bound_socket(config.server) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(config, listener, opener, announce, drain_s))
+        return runner.run(_serve(config, listener, opener, announce))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -92,29 +90,41 @@ def address(listener: socket.socket) -> str:
 
 
 async def _serve(
-    config: Config,
-    listener: socket.socket,
-    opener: Opener,
-    announce: Callable[[str], None],
-    drain_s: int,
+    config: Config, listener: socket.socket, opener: Opener, announce: Callable[[str], None]
 ) -> int:
     stop = Stop()
     with stop.on_signals(), suppress(asyncio.CancelledError):
         async with opener(config) as runtime:
-            ready = f"Arriero is ready at {address(listener)}"
-            stop.server = server = Server(runtime, lambda: announce(ready), drain_s=drain_s)
-            await server.serve(sockets=[listener])
-            await server.finish_jobs()
+            edge = edge_of(runtime)
+            await edge.start(listener)
+            gc.collect()
+            gc.freeze()  # what is there now stays: later collections need not look at it
+            announce(f"Arriero is ready at {address(listener)}")
+            await stop.wait_told()
+            await edge.stop(config.limits.drain_s)
         return 0
     return INTERRUPTED
+
+
+def edge_of(runtime: Runtime) -> Edge:
+    """Return the edge that serves a runtime, not started. Its stop lets go of what the routes hold."""
+    app = create_app(runtime)
+    direct = Direct(app.state.context)
+
+    def close() -> None:
+        direct.close()
+        close_app(app)
+
+    return Edge(app, limits_of(runtime.config), direct.handlers, on_stopped=close)
 
 
 class Stop:
     """What signals do. Owns the count of them."""
 
     def __init__(self) -> None:
-        self.server: uvicorn.Server | None = None
         self._main = asyncio.current_task()
+        self._told = asyncio.Event()
+        self._is_serving = False
         self._signals = 0
 
     @contextmanager
@@ -132,47 +142,16 @@ class Stop:
             for number in taken:
                 loop.remove_signal_handler(number)
 
+    async def wait_told(self) -> None:
+        """Return after the first signal, which cancels nothing from now on."""
+        self._is_serving = True
+        await self._told.wait()
+
     def _take(self) -> None:
         self._signals += 1
         if self._signals > 1:
             os._exit(INTERRUPTED)
-        if self.server is not None:
-            self.server.should_exit = True
+        if self._is_serving:
+            self._told.set()
         elif self._main is not None:
             self._main.cancel()
-
-
-class Server(uvicorn.Server):
-    """Uvicorn with our settings, whose signals are taken by Stop."""
-
-    def __init__(self, runtime: Runtime, started: Callable[[], None], *, drain_s: int = DRAIN_S) -> None:
-        super().__init__(
-            uvicorn.Config(
-                create_app(runtime),
-                http="httptools",
-                ws="websockets-sansio",
-                ws_max_size=MAX_FRAME_BYTES,
-                ws_per_message_deflate=False,
-                lifespan="off",
-                log_config=None,
-                log_level="critical",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=drain_s,
-            )
-        )
-        self._tell_started = started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._tell_started()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def finish_jobs(self) -> None:
-        """Wait a moment for the requests that were cut off, so that they let go of the runtime first."""
-        if self.server_state.tasks:
-            await asyncio.wait(self.server_state.tasks, timeout=1)

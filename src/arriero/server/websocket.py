@@ -2,16 +2,17 @@
 
 Plain text, as Poly: a text frame is a prompt, each delta is a text frame, an empty frame ends the
 turn; an error is the frame `[error: ...]` before the empty one. Subprotocol `arriero.v1`: the client
-sends `{"prompt": "..."}` or `{"stop": true}`; it gets frames of type `delta`, then `usage` and `stop`,
-or `error`. With `"hidden": true` beside the prompt it gets frames of type `hidden` first, where the task
-allows that. Both forms: one answer at a time, the socket stays open after an error, a binary frame
-closes it, prompts sent meanwhile wait in a bounded queue.
+sends `{"prompt": "..."}` or `{"stop": true}`; it gets frames of type `delta`, then `citations` if a memory
+gave something, `usage` and `stop`, or `error`. With `"hidden": true` beside the prompt it gets frames of
+type `hidden` first, where the task allows that. Both forms: one answer at a time, the socket stays open
+after an error, a binary frame closes it, prompts sent meanwhile wait in a bounded queue.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
@@ -19,13 +20,16 @@ import msgspec
 from starlette.websockets import WebSocketDisconnect
 
 from arriero.core import Usage
-from arriero.errors import ArrieroError, Forbidden, InvalidRequest
+from arriero.errors import ArrieroError, Forbidden, InvalidRequest, Unauthorized
 from arriero.server.errors import Internal, param_of
 from arriero.server.streaming import closing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.websockets import WebSocket
 
+    from arriero.access.limits import Admission
     from arriero.config.schema import Config
     from arriero.core import Delta
     from arriero.server.gate import Gate
@@ -34,10 +38,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 JSON_PROTOCOL = "arriero.v1"
+TEXT_PROTOCOL = "arriero.text"
+"""The plain form by name, for browsers that bear their key in a subprotocol: one must be chosen."""
 MAX_QUEUED = 16
 
 GOING_AWAY = 1001
 UNSUPPORTED_DATA = 1003
+POLICY_VIOLATION = 1008
 TRY_AGAIN_LATER = 1013
 
 
@@ -112,8 +119,9 @@ class JsonFrames:
         if last is None:
             return [_json({"type": "stop", "finish_reason": "cancelled", "stop_sequence": None})]
         usage = msgspec.to_builtins(last.usage or Usage())
+        cited = [_json({"type": "citations", "citations": last.citations})] if last.citations else []
         stop = {"finish_reason": last.finish_reason, "stop_sequence": last.stop_sequence}
-        return [_json({"type": "usage", **usage}), _json({"type": "stop", **stop})]
+        return [*cited, _json({"type": "usage", **usage}), _json({"type": "stop", **stop})]
 
 
 def _json(frame: dict[str, object]) -> str:
@@ -123,6 +131,7 @@ def _json(frame: dict[str, object]) -> str:
 class Chat:
     """A conversation. Owns the socket: one job reads, one answers; when either ends, both do.
 
+    admit: looks at the bearer's key again before each turn, and lets the turn in.
     shows_hidden: whether clients may ask for hidden text.
     """
 
@@ -133,12 +142,14 @@ class Chat:
         gate: Gate,
         config: Config,
         *,
+        admit: Callable[[], Admission],
         shows_hidden: bool = False,
     ) -> None:
         self._websocket = websocket
         self._session = session
         self._gate = gate
         self._config = config
+        self._admit = admit
         self._shows_hidden = shows_hidden
         self._prompts: asyncio.Queue[tuple[int, Said]] = asyncio.Queue(MAX_QUEUED)
         self._num_prompts = 0
@@ -151,7 +162,8 @@ class Chat:
         offered = self._websocket.scope.get("subprotocols", ())
         if JSON_PROTOCOL in offered:
             self._frames = JsonFrames()
-        await self._websocket.accept(JSON_PROTOCOL if JSON_PROTOCOL in offered else None)
+        known = (name for name in (JSON_PROTOCOL, TEXT_PROTOCOL) if name in offered)
+        await self._websocket.accept(next(known, None))
         jobs = [asyncio.ensure_future(self._read()), asyncio.ensure_future(self._answer())]
         try:
             done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
@@ -202,7 +214,11 @@ class Chat:
 
     async def _turn(self, number: int, said: Said) -> None:
         try:
-            ending = self._frames.end(await self._stream(number, said))
+            ending = self._frames.end(await self._admitted(number, said))
+        except Unauthorized as failure:
+            await self._send(self._frames.error(failure))
+            await self._websocket.close(POLICY_VIOLATION, "the key is worth nothing any more")
+            raise WebSocketDisconnect(POLICY_VIOLATION) from failure
         except ArrieroError as failure:
             ending = self._frames.error(failure)
         except WebSocketDisconnect:
@@ -211,6 +227,16 @@ class Chat:
             logger.exception("unexpected error in a chat")
             ending = self._frames.error(Internal("internal error"))
         await self._send(ending)
+
+    async def _admitted(self, number: int, said: Said) -> Delta | None:
+        admission = self._admit()
+        try:
+            last = await self._stream(number, said)
+        finally:
+            admission.end()
+        if last is not None and last.usage is not None:
+            admission.charge(last.usage.prompt_tokens + last.usage.completion_tokens, time.time())
+        return last
 
     async def _stream(self, number: int, said: Said) -> Delta | None:
         """Send the deltas of one answer; return the last one, or None when the client stopped it.

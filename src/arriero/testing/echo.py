@@ -7,6 +7,7 @@ trying a client without weights.
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from arriero.core import Delta, FinishReason, GenerateRequest, ModelInfo, Span, Token, Usage
@@ -91,13 +92,22 @@ class EchoModel:
         self, request: GenerateRequest, prompt: tuple[int, ...], answer: str, *, stopped: bool
     ) -> Delta:
         said = answer.encode()
+        context, end = self._context(request, (*prompt, *said)), Span(tokens=(EOS,))
         return Delta(
             finish_reason=FinishReason.STOP if stopped else FinishReason.LENGTH,
             usage=Usage(prompt_tokens=len(prompt), completion_tokens=len(said)),
-            context=(*prompt, *said, *([EOS] if stopped else [])) if request.return_context else (),
+            context=context,
+            end=end if context and stopped else None,
             prompt_s=0.25,
             predict_s=0.5,
         )
+
+    def _context(self, request: GenerateRequest, tokens: tuple[int, ...]) -> tuple[Span, ...]:
+        if not request.return_context:
+            return ()
+        shared = sum(len(span.tokens) for span in takewhile(lambda span: span.shared, request.prompt))
+        spans = (Span(tokens=tokens[:shared], shared=True), Span(tokens=tokens[shared:]))
+        return tuple(span for span in spans if span.tokens)
 
     def _prompt_tokens(self, prompt: Sequence[Span], *, add_bos: bool) -> tuple[int, ...]:
         tokens = tuple(token for span in prompt for token in (span.tokens or span_tokens(span)))

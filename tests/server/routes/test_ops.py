@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from arriero.testing.upstream import Answer, End, Upstream, whole
 from arriero.version import __version__
 
 
@@ -48,3 +49,21 @@ async def test_status_never_waits_for_a_place(serving: Any, model_saying: Any) -
         assert (await client.get("/status")).status_code == 200
         model.go.set()
         assert (await running).status_code == 200
+
+
+@pytest.mark.slow
+async def test_a_silent_upstream_is_given_up_in_time(serving: Any) -> None:
+    """An upstream that says nothing keeps nobody waiting for its health longer than 3 s."""
+    clock = asyncio.get_running_loop().time
+    async with Upstream.of(whole(b""), health=Answer((), End.STALL)) as upstream:
+        remote = f'[models.r]\n[models.r.upstream]\nurls = ["{upstream.url}"]\nmodel = "x"\n'
+        async with serving(extra=remote) as client:
+            asked_at = clock()
+            responses = await asyncio.gather(
+                *(client.get(path) for path in ("/health", "/readyz", "/health"))
+            )
+
+            assert clock() - asked_at < 5
+            assert {response.status_code for response in responses} == {503}
+            assert responses[0].json() == {"status": "unavailable", "unavailable_models": 1}
+            assert upstream.health_checks == 1

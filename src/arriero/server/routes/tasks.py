@@ -7,6 +7,7 @@ id `hidden`, if the task allows that. An error after the first piece is an event
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,6 +17,7 @@ from arriero import sse
 from arriero.errors import Forbidden
 from arriero.server.context import context_of, principal_of
 from arriero.server.errors import UpgradeRequired, accepts_json, problem
+from arriero.server.rates import admit_turn
 from arriero.server.routes.ops import json_response
 from arriero.server.routes.prompt import read_prompt
 from arriero.server.streaming import EventStream, answered, closing
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
     from starlette.websockets import WebSocket
 
-    from arriero.core import Delta
+    from arriero.core import Citation, Delta
     from arriero.errors import ArrieroError
     from arriero.server.gate import Gate
     from arriero.tasks.session import Session
@@ -54,13 +56,18 @@ async def completion(request: Request) -> Response:
     prompt = await read_prompt(request)
     if request.method == "HEAD":
         return Response(media_type="application/json")
-    return await answered(request, _completed(context_of(request).gate, session, prompt))
+    return await answered(request, _completed(_gate(request), session, prompt))
 
 
 async def _completed(gate: Gate, session: Session, prompt: str) -> Response:
     async with gate.place(), closing(session.complete(prompt)) as deltas:
-        texts = [delta.text async for delta in deltas]
-    return json_response({"text": "".join(texts)})
+        texts: list[str] = []
+        citations: tuple[Citation, ...] = ()
+        async for delta in deltas:
+            texts.append(delta.text)
+            citations = delta.citations
+    text = "".join(texts)
+    return json_response({"text": text, "citations": citations} if citations else {"text": text})
 
 
 async def live(request: Request) -> Response | ASGIApp:
@@ -77,8 +84,7 @@ async def live(request: Request) -> Response | ASGIApp:
         text = problem(error).decode() if as_json else error.message
         return sse.encode(sse.ServerSentEvent(text, event="error"))
 
-    gate = context_of(request).gate
-    events = _events(gate, session, prompt, with_end=with_end, with_hidden=with_hidden)
+    events = _events(_gate(request), session, prompt, with_end=with_end, with_hidden=with_hidden)
     return EventStream(events, failed=failed, keep_alive_s=KEEP_ALIVE_S)
 
 
@@ -125,7 +131,13 @@ class Pieces:
 
 def end_event(delta: Delta) -> bytes:
     """Return the event `end` for the last delta."""
-    said = {"finish_reason": delta.finish_reason, "stop_sequence": delta.stop_sequence, "usage": delta.usage}
+    said: dict[str, object] = {
+        "finish_reason": delta.finish_reason,
+        "stop_sequence": delta.stop_sequence,
+        "usage": delta.usage,
+    }
+    if delta.citations:
+        said["citations"] = delta.citations
     return sse.encode(sse.ServerSentEvent(msgspec.json.encode(said).decode(), event="end"))
 
 
@@ -134,7 +146,10 @@ async def chat(websocket: WebSocket) -> None:
     session = _session(websocket)
     context = context_of(websocket)
     shows_hidden = _task(websocket).config.show_hidden
-    await Chat(websocket, session, context.gate, context.runtime.config, shows_hidden=shows_hidden).run()
+    admit = partial(admit_turn, websocket, f"task/{websocket.path_params['task']}")
+    await Chat(
+        websocket, session, _gate(websocket), context.runtime.config, admit=admit, shows_hidden=shows_hidden
+    ).run()
 
 
 async def upgrade_required(request: Request) -> Response:
@@ -158,6 +173,10 @@ async def stats(request: Request) -> Response:
 
 def _task(connection: HTTPConnection) -> Task:
     return context_of(connection).task(principal_of(connection), connection.path_params["task"])
+
+
+def _gate(connection: HTTPConnection) -> Gate:
+    return context_of(connection).gate_of(_task(connection))
 
 
 def _session(connection: HTTPConnection) -> Session:

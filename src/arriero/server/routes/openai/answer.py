@@ -12,7 +12,7 @@ from arriero.core import FinishReason
 from arriero.grammar.call_parser import Arguments, CallBegin, CallParser, Content
 
 if TYPE_CHECKING:
-    from arriero.core import Delta
+    from arriero.core import Citation, Delta
 
 
 class Reasoning(msgspec.Struct, frozen=True):
@@ -74,6 +74,20 @@ def message(events: Sequence[Event]) -> dict[str, Any]:
     if reasoning:
         said["reasoning_content"] = "".join(reasoning)
     return {**said, "tool_calls": calls} if calls else said
+
+
+def file_citations(citations: Sequence[Citation]) -> list[dict[str, Any]]:
+    """Return citations as OpenAI's annotations of an answer; `index` counts them."""
+    return [
+        {
+            "type": "file_citation",
+            "index": index,
+            "file_id": citation.document_id,
+            "filename": citation.name,
+            "file_citation": msgspec.to_builtins(citation),
+        }
+        for index, citation in enumerate(citations)
+    ]
 
 
 class DeltaWriter:

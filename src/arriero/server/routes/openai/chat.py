@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 import uuid
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
 
 from arriero.core import GenerateRequest
 from arriero.errors import InvalidRequest
+from arriero.guard.routes import Route
 from arriero.server.context import context_of, principal_of
-from arriero.server.routes.openai.answer import AnswerReader, DeltaWriter, Event, message
+from arriero.server.routes.openai.answer import AnswerReader, DeltaWriter, Event, file_citations, message
 from arriero.server.routes.openai.choices import Choice, UsageCount, generations, interleaved
 from arriero.server.routes.openai.logprobs import chat_logprobs
 from arriero.server.routes.openai.parameters import read_parameters, sampling
@@ -47,6 +48,7 @@ BEGIN_WITH_TOOLS = b'{"role":"assistant","content":null}'
 class ChatRequest(ToolMembers, kw_only=True):
     """The body."""
 
+    route: ClassVar[Route] = Route.CHAT
     messages: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=1024)]
     max_completion_tokens: Annotated[int, Meta(ge=0)] | None = None
     logprobs: bool | None = None
@@ -72,8 +74,9 @@ async def create(request: Request) -> Response | ASGIApp:
     """Answer a chat, whole or as a stream."""
     body = await read_parameters(request, ChatRequest)
     principal = principal_of(request)
-    gate = context_of(request).gate
-    target = context_of(request).model_or_task(principal, body.model)
+    context = context_of(request)
+    target = context.model_or_task(principal, body.model)
+    gate = context.gate_of(target) if isinstance(target, Task) else context.gate
     generate, tools = await _request(target, body, principal.tenant)
     streams = generations(target, [generate], body.num_choices)
     readers = [AnswerReader(tools.parser() if tools else None, body.include_reasoning) for _ in streams]
@@ -138,13 +141,19 @@ async def _whole(
     said["choices"] = [
         {
             "index": index,
-            "message": message(events[index]),
+            "message": _annotated(message(events[index]), choice),
             "logprobs": chat_logprobs(choice.logprobs) if body.logprobs else None,
             "finish_reason": readers[index].finish_reason(choice.finish_reason),
         }
         for index, choice in enumerate(choices)
     ]
     return json_response({**said, "usage": count.total()})
+
+
+def _annotated(said: dict[str, Any], choice: Choice) -> dict[str, Any]:
+    if choice.citations:
+        said["annotations"] = file_citations(choice.citations)
+    return said
 
 
 def _identity(kind: str, model: str) -> dict[str, Any]:
@@ -182,6 +191,9 @@ class ChatChunks:
         for one in said:
             chunks.append(self._chunk(index, one, logprobs=logprobs))
             logprobs = NULL
+        if delta.citations:
+            cited = msgspec.json.encode({"annotations": file_citations(delta.citations)})
+            chunks.append(self._chunk(index, cited))
         if delta.finish_reason is not None:
             reason = b'"%b"' % reader.finish_reason(delta.finish_reason).encode()
             chunks.append(self._chunk(index, NOTHING, finish_reason=reason))

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from arriero.core import GenerateRequest, Span
 from arriero.errors import InvalidRequest
+from arriero.guard.routes import Route
 from arriero.server.context import context_of, principal_of
 from arriero.server.routes.models import check_tokens
 from arriero.server.routes.openai.choices import Choice, UsageCount, generations, interleaved
@@ -53,6 +54,7 @@ Prompt = str | list[int]
 class CompletionRequest(Parameters, kw_only=True):
     """The body."""
 
+    route: ClassVar[Route] = Route.COMPLETIONS
     unsupported: ClassVar[dict[str, tuple[object, ...]]] = UNSUPPORTED | NO_TOOLS
     prompt: Input
     echo: bool | None = None
@@ -69,8 +71,9 @@ async def create(request: Request) -> Response | ASGIApp:
     """Complete one or several prompts, whole or as a stream."""
     body = await read_parameters(request, CompletionRequest)
     principal = principal_of(request)
-    gate = context_of(request).gate
-    target = context_of(request).model_or_task(principal, body.model)
+    context = context_of(request)
+    target = context.model_or_task(principal, body.model)
+    gate = context.gate_of(target) if isinstance(target, Task) else context.gate
     prompts = listed(body.prompt, param="prompt", max_length=MAX_PROMPTS)
     if len(prompts) * body.num_choices > MAX_PROMPTS:
         raise InvalidRequest(f"n times the number of prompts is above {MAX_PROMPTS}", param="n")

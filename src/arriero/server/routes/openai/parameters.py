@@ -11,7 +11,10 @@ import msgspec
 from msgspec import Meta
 
 from arriero.errors import InvalidRequest
+from arriero.guard.local import ruled
 from arriero.server.body import decoded, read_json_bytes
+from arriero.server.context import context_of
+from arriero.server.model_name import model_name
 from arriero.server.routes.openai.response_format import ConstraintMembers
 from arriero.tasks.sampling_overrides import with_overrides
 
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from arriero.guard.routes import Route
     from arriero.sampling import SamplingParams
+    from arriero.server.context import Context
 
 UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "audio": (None,),
@@ -48,6 +53,7 @@ class StreamOptions(msgspec.Struct):
 class Parameters(ConstraintMembers, kw_only=True):
     """Members of both requests. The last five are the field's extensions."""
 
+    route: ClassVar[Route]
     unsupported: ClassVar[dict[str, tuple[object, ...]]] = UNSUPPORTED
 
     model: str
@@ -99,7 +105,16 @@ async def read_parameters(request: Request, kind: type[P]) -> P:
     """Return the body of a generating request. Raises InvalidRequest whose `param` names the member."""
     body = await read_json_bytes(request)
     refuse_unsupported(decoded(body, dict[str, msgspec.Raw]), kind.unsupported)
-    return decoded(body, kind)
+    return decoded(_ruled(context_of(request), kind.route, body), kind)
+
+
+def _ruled(context: Context, route: Route, body: bytes) -> bytes:
+    """Return the body as the rules of its model allow it. Raises InvalidRequest."""
+    name = model_name(body)
+    policy = None if name is None else context.policy(name)
+    if name is None or policy is None:
+        return body
+    return ruled(route, body, policy, has_own_limit=name not in context.policies)
 
 
 def refuse_unsupported(
@@ -112,9 +127,12 @@ def refuse_unsupported(
 
 
 def sampling(parameters: Parameters, defaults: SamplingParams, *, num_tokens: int) -> SamplingParams:
-    """Return the defaults with the request's own values in their places."""
+    """Return the defaults with the request's own values in their places.
+
+    num_tokens: of the model; 0 = they are not known here.
+    """
     for key in parameters.logit_bias or {}:
-        if key.isdecimal() and len(key) < 10 and int(key) >= num_tokens:
+        if num_tokens and key.isdecimal() and len(key) < 10 and int(key) >= num_tokens:
             raise InvalidRequest(f"logit_bias: token ids end at {num_tokens - 1}", param="logit_bias")
     return with_overrides(
         defaults,
