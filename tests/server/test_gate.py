@@ -71,6 +71,46 @@ async def test_waiting_has_an_end() -> None:
         assert gate.waiting == 0
 
 
+async def test_a_flood_of_one_tenant_leaves_room_for_another() -> None:
+    """The last of the flood is sent away for it, and it is the second to be served."""
+    gate, leave = Gate(1, max_waiting=3), asyncio.Event()
+    entered: list[int] = []
+
+    async def enter(tenant: str, number: int) -> None:
+        async with gate.of(tenant).place():
+            entered.append(number)
+            await leave.wait()
+
+    flood = [asyncio.create_task(enter("a", number)) for number in range(4)]
+    await settle()
+    other = asyncio.create_task(enter("b", 9))
+    await settle()
+    leave.set()
+    await asyncio.wait([*flood, other])
+
+    assert entered == [0, 1, 9, 2]
+    assert isinstance(flood[3].exception(), Overloaded)
+
+
+async def test_a_place_is_not_lost_on_one_who_is_cancelled_as_he_gets_it() -> None:
+    """Given and cancelled in the same turn of the loop, it goes on to the next."""
+    gate, leave = Gate(1, max_waiting=2), asyncio.Event()
+    entered: list[int] = []
+    jobs = [asyncio.create_task(hold(gate, entered, number, leave)) for number in range(3)]
+    await settle()
+
+    jobs[0].cancel()
+    await asyncio.sleep(0)  # the first has given its place to the second by now
+    jobs[1].cancel()
+    await settle()
+    leave.set()
+    await asyncio.wait(jobs)
+
+    assert entered == [0, 2]
+    async with gate.place():
+        assert gate.waiting == 0
+
+
 async def test_who_gives_up_waiting_frees_its_turn() -> None:
     """A cancelled waiter leaves the queue and does not take the place with it."""
     gate = Gate(1, max_waiting=1)

@@ -17,7 +17,7 @@ from arriero.core import Embedder, Model
 from arriero.errors import Forbidden, UnknownName
 from arriero.guard.local import has_rules, local_policy
 from arriero.server.errors import UnknownPath
-from arriero.server.gate import Gate
+from arriero.server.gate import Gate, Lane
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -164,9 +164,10 @@ class Context:
         task = self._task_named(name)
         return self.policies.get(name if task is None else self.runtime.config.public_name(task.config.model))
 
-    def gate_of(self, task: Task) -> Gate:
-        """Return the gate of a task's model."""
-        return self.open_gate if task.config.model in self.runtime.config.remote_models else self.gate
+    def lane(self, principal: Principal, task: Task | None = None) -> Lane:
+        """Return the principal's way to a place, on a task's model or on one that runs here."""
+        is_remote = task is not None and task.config.model in self.runtime.config.remote_models
+        return (self.open_gate if is_remote else self.gate).of(principal.tenant)
 
     def guard(self, principal: Principal, name: str | None) -> Guard | None:
         """Return what guards the model of this name, or every name that is not known; None if nothing does.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from arriero.errors import Overloaded
@@ -20,12 +21,34 @@ if TYPE_CHECKING:
 
 MAX_WAIT_S = 30.0
 
-Waiter = asyncio.Future[bool]
-"""True = the place is yours, False = another tenant's request needs yours in the queue."""
+
+class Outcome(Enum):
+    """What has become of one who waits."""
+
+    WAITING = auto()
+    PLACED = auto()
+    SENT_AWAY = auto()
+
+
+class Waiter:
+    """One who waits, and what has become of it: known at once, also when its job is cancelled meanwhile."""
+
+    def __init__(self) -> None:
+        self.outcome = Outcome.WAITING
+        self._decided = asyncio.Event()
+
+    def decide(self, outcome: Outcome) -> None:
+        """Wake up whoever waits."""
+        self.outcome = outcome
+        self._decided.set()
+
+    async def wait(self) -> None:
+        """Return once it is decided."""
+        await self._decided.wait()
 
 
 class Gate:
-    """Owns the turns, and the futures of those who wait."""
+    """Owns the turns, and those who wait."""
 
     def __init__(self, max_concurrent: int, *, max_waiting: int, max_wait_s: float = MAX_WAIT_S) -> None:
         self._turns: Turns[Waiter] = Turns(max_concurrent, max_waiting)
@@ -36,9 +59,9 @@ class Gate:
         """Number of requests in the queue."""
         return self._turns.waiting
 
-    def of(self, tenant: str) -> Door:
+    def of(self, tenant: str) -> Lane:
         """Return the gate as one tenant uses it."""
-        return Door(self, tenant)
+        return Lane(self, tenant)
 
     @asynccontextmanager
     async def place(self, tenant: str = "") -> AsyncIterator[None]:
@@ -51,41 +74,43 @@ class Gate:
             self._give_back(tenant)
 
     async def _wait(self, tenant: str) -> None:
-        waiter: Waiter = asyncio.get_running_loop().create_future()
-        self._queue(tenant, waiter)
+        waiter = self._queued(tenant)
         try:
             async with asyncio.timeout(self._max_wait_s):
-                has_place = await waiter
-        except (TimeoutError, asyncio.CancelledError) as exc:
+                await waiter.wait()
+        except TimeoutError as exc:
             self._withdraw(tenant, waiter)
-            if isinstance(exc, TimeoutError):
-                raise Overloaded(f"no place was free within {self._max_wait_s:g} s; try again later") from exc
+            raise Overloaded(f"no place was free within {self._max_wait_s:g} s; try again later") from exc
+        except asyncio.CancelledError:
+            self._withdraw(tenant, waiter)
             raise
-        if not has_place:
+        if waiter.outcome is Outcome.SENT_AWAY:
             raise Overloaded("the queue is full, and others have fewer requests in it; try again later")
 
-    def _queue(self, tenant: str, waiter: Waiter) -> None:
+    def _queued(self, tenant: str) -> Waiter:
+        waiter = Waiter()
         sent_away = self._turns.wait(tenant, waiter)
         if sent_away is waiter:
             raise Overloaded(f"{self.waiting} requests are waiting already; try again later")
         if sent_away is not None:
-            sent_away.set_result(False)
+            sent_away.decide(Outcome.SENT_AWAY)
+        return waiter
 
     def _withdraw(self, tenant: str, waiter: Waiter) -> None:
-        """Undo the waiting of one who has given up, whatever has become of it meanwhile."""
-        if waiter.cancelled() or not waiter.done():
+        """Undo the waiting of one who has given up, whatever has become of it."""
+        if waiter.outcome is Outcome.WAITING:
             self._turns.leave(tenant, waiter)
-        elif waiter.result():
+        elif waiter.outcome is Outcome.PLACED:
             self._give_back(tenant)
 
     def _give_back(self, tenant: str) -> None:
         waiter = self._turns.give_back(tenant)
         if waiter is not None:
-            waiter.set_result(True)
+            waiter.decide(Outcome.PLACED)
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class Lane:
     """A gate as one tenant uses it."""
 
     gate: Gate

@@ -89,7 +89,7 @@ async def form_sources(request: Request, *, max_bytes: int) -> list[Source]:
 
 
 async def read_form(request: Request, limit: int) -> FormData:
-    """Return a form of at most `limit` bytes; the caller closes it. Raises PayloadTooLarge, InvalidRequest."""
+    """Return a form of at most `limit` bytes, to be closed. Raises PayloadTooLarge, InvalidRequest."""
     stream: AsyncGenerator[bytes, None] = bounded_stream(request, limit)
     parser = MultiPartParser(
         request.headers, stream, max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=FIELD_BYTES

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from arriero.access.limits import Admission
     from arriero.config.schema import Config
     from arriero.core import Delta
-    from arriero.server.gate import Gate
+    from arriero.server.gate import Lane
     from arriero.tasks.session import Session
 
 logger = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ class Chat:
         self,
         websocket: WebSocket,
         session: Session,
-        gate: Gate,
+        lane: Lane,
         config: Config,
         *,
         admit: Callable[[], Admission],
@@ -147,7 +147,7 @@ class Chat:
     ) -> None:
         self._websocket = websocket
         self._session = session
-        self._gate = gate
+        self._lane = lane
         self._config = config
         self._admit = admit
         self._shows_hidden = shows_hidden
@@ -248,7 +248,7 @@ class Chat:
             return None
         if said.hidden and not self._shows_hidden:
             raise Forbidden("this task does not show its hidden text")
-        async with self._gate.place(), closing(self._session.complete(said.prompt or "")) as deltas:
+        async with self._lane.place(), closing(self._session.complete(said.prompt or "")) as deltas:
             async for delta in deltas:
                 if number <= self._num_stopped:
                     return None

@@ -69,7 +69,7 @@ async def chunks(request: Request) -> Response:
 
 
 async def _chunks(request: Request, memory: Memory, query: Query) -> Response:
-    async with context_of(request).gate.place():
+    async with context_of(request).lane(principal_of(request)).place():
         found = await memory.recall(query)
     return json_response({"chunks": [passage.text for passage in found]})
 
@@ -203,7 +203,7 @@ async def recall(request: Request) -> Response:
 
 
 async def _recalled(request: Request, memory: Memory, query: Query) -> Response:
-    async with context_of(request).gate.place():
+    async with context_of(request).lane(principal_of(request)).place():
         return json_response({"passages": await memory.recall(query)})
 
 

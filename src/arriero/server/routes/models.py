@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from arriero.server.context import Context, ModelLike
+    from arriero.server.context import ModelLike
+    from arriero.server.gate import Lane
 
 MAX_TOKEN_IDS = 1 << 20
 
@@ -52,11 +53,11 @@ async def embedding(request: Request) -> Response:
     """Answer the vector of the prompt."""
     model = _model(request)
     prompt = await read_prompt(request)
-    return await answered(request, _embedded(context_of(request), model, prompt))
+    return await answered(request, _embedded(context_of(request).lane(principal_of(request)), model, prompt))
 
 
-async def _embedded(context: Context, model: ModelLike, prompt: str) -> Response:
-    async with context.gate.place():
+async def _embedded(lane: Lane, model: ModelLike, prompt: str) -> Response:
+    async with lane.place():
         embeddings = await model.embed([prompt])
     return json_response({"embedding": floats(embeddings.vectors[0])})
 

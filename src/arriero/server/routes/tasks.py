@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from arriero.core import Citation, Delta
     from arriero.errors import ArrieroError
-    from arriero.server.gate import Gate
+    from arriero.server.gate import Lane
     from arriero.tasks.session import Session
     from arriero.tasks.task import Task
 
@@ -56,11 +56,11 @@ async def completion(request: Request) -> Response:
     prompt = await read_prompt(request)
     if request.method == "HEAD":
         return Response(media_type="application/json")
-    return await answered(request, _completed(_gate(request), session, prompt))
+    return await answered(request, _completed(_lane(request), session, prompt))
 
 
-async def _completed(gate: Gate, session: Session, prompt: str) -> Response:
-    async with gate.place(), closing(session.complete(prompt)) as deltas:
+async def _completed(lane: Lane, session: Session, prompt: str) -> Response:
+    async with lane.place(), closing(session.complete(prompt)) as deltas:
         texts: list[str] = []
         citations: tuple[Citation, ...] = ()
         async for delta in deltas:
@@ -84,7 +84,7 @@ async def live(request: Request) -> Response | ASGIApp:
         text = problem(error).decode() if as_json else error.message
         return sse.encode(sse.ServerSentEvent(text, event="error"))
 
-    events = _events(_gate(request), session, prompt, with_end=with_end, with_hidden=with_hidden)
+    events = _events(_lane(request), session, prompt, with_end=with_end, with_hidden=with_hidden)
     return EventStream(events, failed=failed, keep_alive_s=KEEP_ALIVE_S)
 
 
@@ -98,10 +98,10 @@ def _asks_for_hidden(request: Request) -> bool:
 
 
 async def _events(
-    gate: Gate, session: Session, prompt: str, *, with_end: bool, with_hidden: bool
+    lane: Lane, session: Session, prompt: str, *, with_end: bool, with_hidden: bool
 ) -> AsyncGenerator[bytes, None]:
     pieces, hidden = Pieces(), Pieces("hidden")
-    async with gate.place(), closing(session.complete(prompt)) as deltas:
+    async with lane.place(), closing(session.complete(prompt)) as deltas:
         async for delta in deltas:
             if with_hidden and (event := hidden.encode(delta.hidden)):
                 yield event
@@ -148,7 +148,7 @@ async def chat(websocket: WebSocket) -> None:
     shows_hidden = _task(websocket).config.show_hidden
     admit = partial(admit_turn, websocket, f"task/{websocket.path_params['task']}")
     await Chat(
-        websocket, session, _gate(websocket), context.runtime.config, admit=admit, shows_hidden=shows_hidden
+        websocket, session, _lane(websocket), context.runtime.config, admit=admit, shows_hidden=shows_hidden
     ).run()
 
 
@@ -175,8 +175,8 @@ def _task(connection: HTTPConnection) -> Task:
     return context_of(connection).task(principal_of(connection), connection.path_params["task"])
 
 
-def _gate(connection: HTTPConnection) -> Gate:
-    return context_of(connection).gate_of(_task(connection))
+def _lane(connection: HTTPConnection) -> Lane:
+    return context_of(connection).lane(principal_of(connection), _task(connection))
 
 
 def _session(connection: HTTPConnection) -> Session:

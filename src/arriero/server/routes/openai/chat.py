@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from arriero.core import Constraint, Delta
     from arriero.server.context import ModelLike
-    from arriero.server.gate import Gate
+    from arriero.server.gate import Lane
 
 
 NULL, NOTHING = b"null", b"{}"
@@ -76,14 +76,14 @@ async def create(request: Request) -> Response | ASGIApp:
     principal = principal_of(request)
     context = context_of(request)
     target = context.model_or_task(principal, body.model)
-    gate = context.gate_of(target) if isinstance(target, Task) else context.gate
+    lane = context.lane(principal, target if isinstance(target, Task) else None)
     generate, tools = await _request(target, body, principal.tenant)
     streams = generations(target, [generate], body.num_choices)
     readers = [AnswerReader(tools.parser() if tools else None, body.include_reasoning) for _ in streams]
     if not body.stream:
-        return await answered(request, _whole(gate, streams, readers, body))
+        return await answered(request, _whole(lane, streams, readers, body))
     chunks = ChatChunks(body, readers)
-    return event_stream(gate, streams, chunks, num_choices=body.num_choices, include_usage=body.include_usage)
+    return event_stream(lane, streams, chunks, num_choices=body.num_choices, include_usage=body.include_usage)
 
 
 async def _request(
@@ -127,12 +127,12 @@ async def _task_request(
 
 
 async def _whole(
-    gate: Gate, streams: list[AsyncIterator[Delta]], readers: list[AnswerReader], body: ChatRequest
+    lane: Lane, streams: list[AsyncIterator[Delta]], readers: list[AnswerReader], body: ChatRequest
 ) -> Response:
     choices = [Choice() for _ in streams]
     events: list[list[Event]] = [[] for _ in streams]
     count = UsageCount(body.num_choices)
-    async with gate.place(), aclosing(interleaved(streams)) as deltas:
+    async with lane.place(), aclosing(interleaved(streams)) as deltas:
         async for index, delta in deltas:
             choices[index].add(delta)
             events[index] += readers[index].read(delta)

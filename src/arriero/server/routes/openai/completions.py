@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from arriero.core import Constraint, Delta
     from arriero.server.context import ModelLike
-    from arriero.server.gate import Gate
+    from arriero.server.gate import Lane
 
 MAX_PROMPTS = 128
 DEFAULT_MAX_TOKENS = 16
@@ -73,7 +73,7 @@ async def create(request: Request) -> Response | ASGIApp:
     principal = principal_of(request)
     context = context_of(request)
     target = context.model_or_task(principal, body.model)
-    gate = context.gate_of(target) if isinstance(target, Task) else context.gate
+    lane = context.lane(principal, target if isinstance(target, Task) else None)
     prompts = listed(body.prompt, param="prompt", max_length=MAX_PROMPTS)
     if len(prompts) * body.num_choices > MAX_PROMPTS:
         raise InvalidRequest(f"n times the number of prompts is above {MAX_PROMPTS}", param="n")
@@ -82,9 +82,9 @@ async def create(request: Request) -> Response | ASGIApp:
     echoes = [await _echo(target, prompt, body) for prompt in prompts for _ in range(body.num_choices)]
     streams = generations(target, requests, body.num_choices)
     if not body.stream:
-        return await answered(request, _whole(gate, streams, echoes, body))
+        return await answered(request, _whole(lane, streams, echoes, body))
     chunks = CompletionChunks(body, echoes)
-    return event_stream(gate, streams, chunks, num_choices=body.num_choices, include_usage=body.include_usage)
+    return event_stream(lane, streams, chunks, num_choices=body.num_choices, include_usage=body.include_usage)
 
 
 async def _request(
@@ -142,11 +142,11 @@ async def _echo(target: ModelLike | Task, prompt: Prompt, body: CompletionReques
 
 
 async def _whole(
-    gate: Gate, streams: list[AsyncIterator[Delta]], echoes: list[str], body: CompletionRequest
+    lane: Lane, streams: list[AsyncIterator[Delta]], echoes: list[str], body: CompletionRequest
 ) -> Response:
     choices = [Choice() for _ in streams]
     count = UsageCount(body.num_choices)
-    async with gate.place(), aclosing(interleaved(streams)) as deltas:
+    async with lane.place(), aclosing(interleaved(streams)) as deltas:
         async for index, delta in deltas:
             choices[index].add(delta)
             count.add(index, delta)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from arriero.server.context import Context, ModelLike
+    from arriero.server.context import ModelLike
+    from arriero.server.gate import Lane
 
 MAX_INPUTS = 2048
 
@@ -38,10 +39,11 @@ async def create(request: Request) -> Response:
     """Answer one vector for each input."""
     body = await read_json(request, EmbeddingsRequest)
     context = context_of(request)
-    model = context.model(principal_of(request), body.model)
+    principal = principal_of(request)
+    model = context.model(principal, body.model)
     inputs = listed(body.input, param="input", max_length=MAX_INPUTS)
     _check(body, inputs, model)
-    return await answered(request, _embedded(context, model, inputs, body))
+    return await answered(request, _embedded(context.lane(principal), model, inputs, body))
 
 
 def _check(body: EmbeddingsRequest, inputs: list[str | list[int]], model: ModelLike) -> None:
@@ -54,9 +56,9 @@ def _check(body: EmbeddingsRequest, inputs: list[str | list[int]], model: ModelL
 
 
 async def _embedded(
-    context: Context, model: ModelLike, inputs: list[str | list[int]], body: EmbeddingsRequest
+    lane: Lane, model: ModelLike, inputs: list[str | list[int]], body: EmbeddingsRequest
 ) -> Response:
-    async with context.gate.place():
+    async with lane.place():
         embeddings = await model.embed(inputs)
     written = base64_text if body.encoding_format == "base64" else floats
     data = [

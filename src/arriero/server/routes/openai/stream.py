@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from arriero.core import Delta
     from arriero.errors import ArrieroError
-    from arriero.server.gate import Gate
+    from arriero.server.gate import Lane
 
 KEEP_ALIVE_S = 10.0
 """Before the first byte this is also how long an error may take to have a status of its own."""
@@ -42,7 +42,7 @@ class Chunks(Protocol):
 
 
 def event_stream(
-    gate: Gate,
+    lane: Lane,
     streams: Sequence[AsyncIterator[Delta]],
     chunks: Chunks,
     *,
@@ -57,7 +57,7 @@ def event_stream(
         return chunks.piece(index, delta)
 
     async def events() -> AsyncGenerator[bytes, None]:
-        async with gate.place():
+        async with lane.place():
             if len(streams) == 1:  # nearly always; each generator less is time for the model
                 async with closing(streams[0]) as deltas:
                     async for delta in deltas:
