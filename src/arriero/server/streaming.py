@@ -16,10 +16,12 @@ from starlette.responses import Response
 
 from arriero import sse
 from arriero.errors import ArrieroError, Unavailable
+from arriero.server.edge.asgi import PIECE
 from arriero.server.errors import Internal
+from arriero.server.record import note_error, record_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
@@ -62,6 +64,29 @@ async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, T]) ->
 async def _disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def _unless_any(ends: Iterable[asyncio.Future[None]], work: Coroutine[Any, Any, None]) -> None:
+    """Do the work; when one of `ends` comes first, cancel it and return.
+
+    It is done in this very job: there are many streams, and each job costs memory.
+    """
+    until = asyncio.timeout(None)
+
+    def stop(_: asyncio.Future[None]) -> None:
+        until.reschedule(0)
+
+    for end in ends:
+        end.add_done_callback(stop)
+    try:
+        async with until:
+            await work
+    except TimeoutError:
+        if not until.expired():
+            raise
+    finally:
+        for end in ends:
+            end.remove_done_callback(stop)
 
 
 async def _ended(*jobs: asyncio.Future[Any]) -> None:
@@ -113,23 +138,17 @@ class EventStream:
         self._moved_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
         self._send = send
+        record_in(scope).is_streamed = True
+        self._piece = scope.get("extensions", {}).get(PIECE)
         self._clock = asyncio.get_running_loop().time
         self._moved_at = self._clock()
+        jobs = (asyncio.ensure_future(_disconnect(receive)), asyncio.ensure_future(self._keep_alive()))
         try:
-            await unless_disconnected(receive, self._run())
-        except ClientGone:
-            return
-
-    async def _run(self) -> None:
-        pump = asyncio.ensure_future(self._pump())
-        watch = asyncio.ensure_future(self._keep_alive())
-        try:
-            await asyncio.wait({pump, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if pump.done():
-                pump.result()
+            await _unless_any(jobs, self._pump())
         finally:
-            await _ended(pump, watch)
+            await _ended(*jobs)
 
     async def _pump(self) -> None:
         async with aclosing(self._work):
@@ -154,6 +173,7 @@ class EventStream:
     async def _fail(self, failure: ArrieroError) -> None:
         if not self._started:
             raise failure
+        note_error(self._scope, failure)
         await self._write(self._failed(failure))
 
     async def _write(self, event: bytes, *, more: bool = True) -> None:
@@ -161,7 +181,10 @@ class EventStream:
             self._started = True
             await self._send({"type": "http.response.start", "status": 200, "headers": self._head})
         self._sending = True
-        await self._send({"type": "http.response.body", "body": event, "more_body": more})
+        if more and self._piece is not None:
+            await self._piece(event)
+        else:
+            await self._send({"type": "http.response.body", "body": event, "more_body": more})
         self._sending = False
         self._moved_at = self._clock()
 

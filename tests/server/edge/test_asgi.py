@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.server.edge.raw import PLAIN, answer_to, connected, echo, joined, request, turns
 
+from arriero.server.edge.asgi import PIECE
 from arriero.server.edge.limits import Limits
 from arriero.testing.serving import served
 
@@ -20,6 +21,26 @@ CHUNKS = b"transfer-encoding: chunked"
 
 def piece(body: bytes, *, more: bool = True) -> dict[str, Any]:
     return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+async def test_pieces_may_be_written_past_all_wrappers() -> None:
+    """The extension writes what a message of the body would; the head and the end go as ever."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await scope["extensions"][PIECE](b"one,")
+        await send(piece(b"two,"))
+        await scope["extensions"][PIECE](b"three")
+        await send(piece(b"", more=False))
+
+    async with served(app) as url:
+        answer = await answer_to(url, request("/"))
+
+    assert [part for part in answer.split(b"\r\n") if part.endswith((b",", b"three"))] == [
+        b"one,",
+        b"two,",
+        b"three",
+    ]
 
 
 async def test_the_scope_tells_the_request() -> None:
@@ -35,6 +56,7 @@ async def test_the_scope_tells_the_request() -> None:
         host, port = url.removeprefix("http://").split(":")
 
     assert scopes[0].pop("client")[0] == "127.0.0.1"
+    assert list(scopes[0].pop("extensions")) == [PIECE]
     assert scopes[0] == {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

@@ -14,14 +14,22 @@ from urllib.parse import unquote_to_bytes
 from arriero.server.edge.refusal import fail
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message
+    from collections.abc import Callable
+
+    from starlette.types import ASGIApp, Message, Scope
 
     from arriero.server.edge.exchange import Exchange
+
+    Finished = Callable[[Exchange, Scope], None]
 
 logger = logging.getLogger(__name__)
 
 ASGI = {"version": "3.0", "spec_version": "2.3"}
 DISCONNECT: Message = {"type": "http.disconnect"}
+
+PIECE = "arriero.piece"
+"""The extension with which a stream writes its pieces. Each wrapper that a token does not pass is time that
+the model has, where both share the cores."""
 
 
 class BodySource(Protocol):
@@ -47,6 +55,8 @@ def http_scope(exchange: Exchange, server: tuple[str, int] | None) -> dict[str, 
         "headers": exchange.headers,
         "client": exchange.peer,
         "server": server,
+        "extensions": {},
+        "state": {},
     }
 
 
@@ -60,11 +70,12 @@ class HttpCall:
 
     __slots__ = (
         "_app",
-        "_events",
         "_exchange",
+        "_finished",
         "_is_complete",
         "_is_told",
         "_pieces",
+        "_receivers",
         "_room",
         "_server",
         "_source",
@@ -72,9 +83,16 @@ class HttpCall:
     )
 
     def __init__(
-        self, app: ASGIApp, exchange: Exchange, source: BodySource, server: tuple[str, int] | None
+        self,
+        app: ASGIApp,
+        exchange: Exchange,
+        source: BodySource,
+        server: tuple[str, int] | None,
+        finished: Finished | None = None,
     ) -> None:
+        """Begin a call. finished: told when the application has returned, whatever became of the answer."""
         self._app = app
+        self._finished = finished
         self._exchange = exchange
         self._source = source
         self._server = server
@@ -82,8 +100,8 @@ class HttpCall:
         self._is_complete = False
         self._is_told = False
         """Whether the application knows that the body is complete."""
-        self._events: asyncio.Event | None = None
-        """Made when somebody waits for something to receive."""
+        self._receivers: list[asyncio.Future[None]] = []
+        """Those who wait for something to receive; an Event would take four times the memory."""
         self._room: asyncio.Event | None = None
         """Made when somebody waits for room to write."""
         self.waiting_bytes = 0
@@ -93,14 +111,18 @@ class HttpCall:
     async def run(self) -> None:
         """Call the application; whatever it does, the exchange has ended then."""
         exchange = self._exchange
+        scope = http_scope(exchange, self._server)
+        scope["extensions"][PIECE] = self.piece
         try:
-            await self._app(http_scope(exchange, self._server), self.receive, self.send)
+            await self._app(scope, self.receive, self.send)
         except Exception:
             if not exchange.is_gone:
                 logger.exception("unexpected error in the application")
         finally:
             if not exchange.is_ended:
                 fail(exchange)
+            if self._finished is not None:
+                self._finished(exchange, scope)
 
     # What the connection tells.
 
@@ -124,8 +146,10 @@ class HttpCall:
             self._room.set()
 
     def _wake(self) -> None:
-        if self._events is not None:
-            self._events.set()
+        receivers, self._receivers = self._receivers, []
+        for receiver in receivers:
+            if not receiver.done():
+                receiver.set_result(None)
 
     # What the application asks.
 
@@ -139,10 +163,9 @@ class HttpCall:
                 return self._request()
             if not self._is_complete:
                 self._source.want_body()
-            if self._events is None:
-                self._events = asyncio.Event()
-            self._events.clear()
-            await self._events.wait()
+            receiver = asyncio.get_running_loop().create_future()
+            self._receivers.append(receiver)
+            await receiver
 
     def _request(self) -> Message:
         body = b"".join(self._pieces)
@@ -166,6 +189,16 @@ class HttpCall:
             exchange.start(message["status"], message.get("headers", ()))
         else:
             raise RuntimeError(f"an answer has no message {message['type']!r}")
+        while not (exchange.is_writable or exchange.is_gone or exchange.is_ended):
+            await self._wait_room()
+
+    async def piece(self, data: bytes) -> None:
+        """Write a piece of the body of an answer that is started; wait while there is no room.
+
+        The same as a message to `send`, past whatever is wrapped around that.
+        """
+        exchange = self._exchange
+        exchange.write(data)
         while not (exchange.is_writable or exchange.is_gone or exchange.is_ended):
             await self._wait_room()
 
