@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import Enum
 
@@ -76,6 +77,21 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     code: str | None = None
     finished_at: float | None = None
+
+
+class Tally:
+    """What has become of all jobs of a memory since the start."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.chunks = 0
+        self.seconds = 0.0
+
+    def add(self, job: Job) -> None:
+        """Count a job that has ended."""
+        self.outcomes[(job.outcome or job.state).value] += 1
+        self.chunks += job.chunks_total if job.state is State.DONE else 0
+        self.seconds += max(0.0, (job.finished_at or job.created_at) - job.created_at)
 
 
 Report = Callable[[State, int, int], None]

@@ -89,6 +89,12 @@ class Memory:
         await self.jobs.stop()
         await self.store.close()
 
+    def adopt(self, config: MemoryConfig) -> None:
+        """Go by another configuration from now on. Its store and its model must be the same."""
+        self.config = config
+        self._splitter = Splitter(config, self._embedder)
+        self.jobs.max_queued = config.max_queued_documents
+
     async def submit(self, source: Source) -> Job:
         """Take a document on, to be ingested; it survives a crash from now on.
 
