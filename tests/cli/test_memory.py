@@ -6,10 +6,16 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from tests.memory.store_contract import IDENTITY, put
+from tests.memory.store_contract import IDENTITY, document, put, units
 
 from arriero.cli.main import run
+from arriero.cli.memory import embedding
+from arriero.config.load import parse_config
 from arriero.memory.embedded import EmbeddedStore
+from arriero.memory.embedded_reindex import reindex
+from arriero.memory.embedding import identity_of
+from arriero.memory.records import Chunk
+from arriero.testing.word_embedder import WordEmbedder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,3 +108,25 @@ def test_wrong_names_and_files_are_told(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "bad").write_bytes(b"\xff\xfe")
     assert run(["memory", "import", "empty", str(tmp_path / "bad"), *options]) == 1
     assert "not an export" in capsys.readouterr().err
+
+
+async def test_reindexing_embeds_what_ingesting_embeds(tmp_path: Path) -> None:
+    """Prefix and headings come before the text, as far as the new model has room for them."""
+    remote = CONFIG.format(folder=tmp_path).replace('path = "a.gguf"', 'url = "http://127.0.0.1:1/a.gguf"')
+    config = parse_config(remote + 'chunk_prefix = "passage: "\n', {}).memories["far"]
+    embedder = WordEmbedder(dimensions=8, context_size=12)
+    path = tmp_path / "m.db"
+    store = await EmbeddedStore.open(path, IDENTITY)
+    chunks = [
+        Chunk(ordinal=0, text="hay", num_tokens=999, section=("Guide", "Feeding")),
+        Chunk(ordinal=1, text="one two three four five six", section=("Guide", "Feeding")),
+    ]
+    await store.replace(document("d", 2), chunks, units([1, 0, 0, 0], [0, 1, 0, 0]))
+    await store.close()
+
+    await reindex(path, identity_of(embedder), embedding(config, embedder))
+
+    assert [text for batch in embedder.batches for text in batch] == [
+        "passage: Guide > Feeding\nhay",
+        "passage: Feeding\none two three four five six",
+    ]

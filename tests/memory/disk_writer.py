@@ -15,10 +15,9 @@ from pathlib import Path
 
 from tests.memory.store_contract import IDENTITY, document, pieces, unit, units
 
-from arriero.errors import Unavailable
+from arriero.errors import DiskFull, Unavailable
 from arriero.memory.embedded import EmbeddedStore
 from arriero.memory.records import document_id
-from arriero.memory.sqlite_errors import DiskFull
 
 TEXT = ("x" * 500 + " ") * 20
 

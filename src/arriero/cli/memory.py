@@ -21,6 +21,7 @@ from arriero.memory.embedded_path import embedded_path
 from arriero.memory.embedded_reindex import reindex
 from arriero.memory.embedded_transfer import exported, header, imported, read_lines
 from arriero.memory.embedding import embedded, identity_of
+from arriero.memory.splitter import Splitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from arriero.config.memory import MemoryConfig
     from arriero.config.schema import Config
     from arriero.core import Embedder
+    from arriero.memory.records import Chunk
 
 
 @click.group("memory")
@@ -126,7 +129,7 @@ def reindex_memory(name: str, config: Path | None, starter: bool) -> None:
         alone = msgspec.structs.replace(loaded, models={model: loaded.models[model]}, tasks={}, memories={})
         async with open_with_progress(alone) as runtime:
             embedder = runtime.models[loaded.public_name(model)]
-            embed = prefixed(embedder, loaded.memories[name].chunk_prefix)
+            embed = embedding(loaded.memories[name], embedder)
             with progress() as shown:
                 return await reindex(
                     path, identity_of(embedder), embed, lambda done, total: shown("embedding", done, total)
@@ -135,11 +138,12 @@ def reindex_memory(name: str, config: Path | None, starter: bool) -> None:
     click.echo(f"{path}: embedded {asyncio.run(run())} chunks anew")
 
 
-def prefixed(embedder: Embedder, prefix: str) -> Callable[[Sequence[str]], Any]:
-    """Return what embeds chunks as the memory does when it ingests them."""
+def embedding(memory: MemoryConfig, embedder: Embedder) -> Callable[[Sequence[Chunk]], Any]:
+    """Return what embeds stored chunks as the memory does when it ingests them."""
+    splitter = Splitter(memory, embedder)
 
-    async def embed(texts: Sequence[str]) -> NDArray[np.float32]:
-        return await embedded(embedder, [prefix + text for text in texts])
+    async def embed(chunks: Sequence[Chunk]) -> NDArray[np.float32]:
+        return await embedded(embedder, await splitter.embedded_again(chunks))
 
     return embed
 

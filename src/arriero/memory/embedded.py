@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from arriero.errors import Unavailable
+from arriero.errors import DiskFull, Unavailable, WriteFailed
 from arriero.memory import graph as graphs
 from arriero.memory import sqlite_rows, text_search, vector_search
-from arriero.memory.graph_keeper import GraphKeeper
+from arriero.memory.document_cache import DocumentCache
+from arriero.memory.graph_keeper import WANTED_RECALL, GraphKeeper
+from arriero.memory.reader_threads import ReaderThreads
 from arriero.memory.records import Counts
 from arriero.memory.reserve import Reserve
-from arriero.memory.sqlite_errors import DiskFull, WriteFailed
 from arriero.memory.sqlite_pool import Pool
 from arriero.memory.sqlite_schema import snapshot, transaction
 from arriero.memory.text_search import WordCounts
@@ -54,19 +55,29 @@ _PAGES_AT_ONCE = 500
 class EmbeddedStore:
     """A `Store` in a file, or in memory only."""
 
-    def __init__(self, path: Path | None, identity: Identity, *, exact_limit: int, readers: int) -> None:
+    def __init__(
+        self, path: Path | None, identity: Identity, *, exact_limit: int, readers: int, wanted_recall: float
+    ) -> None:
         """Open it; blocks. Use `open`."""
         self._path = path
         self._identity = identity
         self._reserve = Reserve(path)
         self._pool = self._opened_pool(readers)
-        self._readers = ThreadPoolExecutor(readers if path else 1, "arriero-memory-read")
+        self._readers = ReaderThreads(readers if path else 1)
         self._writer = ThreadPoolExecutor(1, "arriero-memory-write")
         self._index = VectorIndex(
             identity.dimensions, exact_limit=exact_limit, can_build=graphs.is_available()
         )
-        self._keeper = GraphKeeper(path, self._pool, self._index, identity.dimensions, self._write_and_wait)
+        self._keeper = GraphKeeper(
+            path,
+            self._pool,
+            self._index,
+            identity.dimensions,
+            self._write_and_wait,
+            wanted_recall=wanted_recall,
+        )
         self._counts = WordCounts()
+        self._documents = DocumentCache()
         self._next_number = 1
         self._is_open = True
         try:
@@ -83,13 +94,18 @@ class EmbeddedStore:
         *,
         exact_limit: int = EXACT_LIMIT,
         readers: int = READERS,
+        wanted_recall: float = WANTED_RECALL,
     ) -> EmbeddedStore:
         """Open a memory's file, made when it is not there; None keeps everything in memory only.
+
+        wanted_recall: of the ten nearest chunks, the share that searches of a large memory shall find.
 
         Raises ConfigError when the file is not a memory or holds vectors of another identity; Unavailable
         when another process has it open or it is damaged.
         """
-        return await asyncio.to_thread(cls, path, identity, exact_limit=exact_limit, readers=readers)
+        return await asyncio.to_thread(
+            cls, path, identity, exact_limit=exact_limit, readers=readers, wanted_recall=wanted_recall
+        )
 
     @property
     def identity(self) -> Identity:
@@ -146,7 +162,9 @@ class EmbeddedStore:
         if value.shape != (self._identity.dimensions,) or not np.isfinite(value).all():
             raise ValueError(f"vector: must be {self._identity.dimensions} finite numbers")
         return await self._in_reader(
-            lambda connection: vector_search.nearest(connection, self._index, value, limit=limit, where=where)
+            lambda connection: vector_search.nearest(
+                connection, self._index, self._documents, value, limit=limit, where=where
+            )
         )
 
     async def matching(self, query: str, *, limit: int, where: Filter | None = None) -> list[Hit]:
@@ -155,7 +173,7 @@ class EmbeddedStore:
         def search(connection: sqlite3.Connection) -> list[Hit]:
             with snapshot(connection):
                 scores = text_search.search(connection, self._counts, query, limit=limit, where=where)
-                return sqlite_rows.hits(connection, scores)
+                return sqlite_rows.hits(connection, self._documents, scores)
 
         return await self._in_reader(search)
 
@@ -194,15 +212,16 @@ class EmbeddedStore:
             with self._pool.reading() as connection:
                 return read(connection)
 
-        return await self._run(self._readers, job)
+        self._check_open()
+        return await self._readers.run(job)
 
     async def _in_writer(self, job: Callable[[], Result]) -> Result:
-        return await self._run(self._writer, job)
+        self._check_open()
+        return await asyncio.get_running_loop().run_in_executor(self._writer, job)
 
-    async def _run(self, threads: ThreadPoolExecutor, job: Callable[[], Result]) -> Result:
+    def _check_open(self) -> None:
         if not self._is_open:
             raise Unavailable(f"{self._path or 'the memory'}: closed")
-        return await asyncio.get_running_loop().run_in_executor(threads, job)
 
     def _replace(self, document: Document, chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> None:
         self._reserve.take()

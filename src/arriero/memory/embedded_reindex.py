@@ -1,4 +1,4 @@
-"""Another embedding model for a memory that is full: every chunk's text is embedded anew.
+"""Another embedding model for a memory that is full: every chunk is embedded anew.
 
 New vectors gather beside the old ones, and one transaction puts them in place. Until then the memory is as it
 was; what was gathered before an interruption is used again.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from arriero.memory import sqlite_rows
 from arriero.memory.embedded import check_vectors
 from arriero.memory.embedded_check import alone
 from arriero.memory.sqlite_schema import transaction
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from arriero.memory.records import Identity
+    from arriero.memory.records import Chunk, Identity
 
-    Embed = Callable[[Sequence[str]], Awaitable[NDArray[np.float32]]]
+    Embed = Callable[[Sequence[Chunk]], Awaitable[NDArray[np.float32]]]
 
 _BATCH = 128
 
@@ -39,7 +40,7 @@ async def reindex(
 ) -> int:
     """Give every chunk a vector of another model; return the number of chunks.
 
-    embed: texts to vectors of length 1. progress: chunks done, and of how many. Raises ValueError when
+    embed: chunks to vectors of length 1. progress: chunks done, and of how many. Raises ValueError when
     `embed` returns what is no vector of the identity; what was done until then is kept for the next time.
     """
     with alone(path) as connection:
@@ -47,7 +48,7 @@ async def reindex(
         done, total = _progress(connection)
         progress(done, total)
         while rows := await asyncio.to_thread(_next, connection):
-            vectors = np.ascontiguousarray(await embed([text for _, text in rows]), dtype=np.float32)
+            vectors = np.ascontiguousarray(await embed([chunk for _, chunk in rows]), dtype=np.float32)
             check_vectors(vectors, len(rows), identity.dimensions)
             await asyncio.to_thread(_gather, connection, [number for number, _ in rows], vectors)
             done += len(rows)
@@ -76,12 +77,9 @@ def _progress(connection: sqlite3.Connection) -> tuple[int, int]:
     return done, total
 
 
-def _next(connection: sqlite3.Connection) -> list[tuple[int, str]]:
-    return connection.execute(
-        "select number, text from chunk where number > (select coalesce(max(number), 0) from new_vector)"
-        " order by number limit ?",
-        (_BATCH,),
-    ).fetchall()
+def _next(connection: sqlite3.Connection) -> list[tuple[int, Chunk]]:
+    (last,) = connection.execute("select coalesce(max(number), 0) from new_vector").fetchone()
+    return sqlite_rows.numbered_chunks(connection, after=last, limit=_BATCH)
 
 
 def _gather(connection: sqlite3.Connection, numbers: Sequence[int], vectors: NDArray[np.float32]) -> None:

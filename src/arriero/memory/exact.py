@@ -31,8 +31,8 @@ class Snapshot(NamedTuple):
         return Snapshot(self.numbers[first:], self.vectors[first:], self.alive[first:])
 
     def best(self, vector: NDArray[np.float32], limit: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the numbers and cosines of the most alike rows, best first."""
-        return best(self.numbers, np.where(self.alive, cosines(self.vectors, vector), -np.inf), limit)
+        """Return the numbers and cosines of the most alike rows, dead ones too, best first."""
+        return best(self.numbers, cosines(self.vectors, vector), limit)
 
 
 class ExactVectors:

@@ -1,7 +1,9 @@
-"""One ranking out of two: weighted reciprocal rank fusion of what was found by meaning and by words. Pure.
+"""One ranking out of two: what was found by meaning and what by words, by a weighted sum of scores. Pure.
 
-A hit at rank r of a list adds weight / (60 + r) to its score; scores are scaled so that the first of
-both lists has 1. Ranks and not scores count, because cosines and word scores have nothing in common.
+1. Word scores count as shares of the best: a text without the words has 0.
+2. Cosines are stretched from the last candidate (0) to the best (1): of unrelated texts they are not 0, and
+   where they begin differs by the embedding model.
+3. Who is not in a list gets nothing from it. Sums are scaled so that the first of both lists has 1.
 """
 
 from __future__ import annotations
@@ -14,8 +16,6 @@ from arriero.memory.records import Hit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-RANK_OFFSET = 60
 
 
 class Ranked(msgspec.Struct, frozen=True):
@@ -52,24 +52,33 @@ def fused(
     vector_hits: Sequence[Hit], text_hits: Sequence[Hit], *, vector_weight: float, text_weight: float
 ) -> list[Ranked]:
     """Rank by both; equal scores stay in the order of the heavier list."""
-    by_meaning = {_key(hit): (rank, hit) for rank, hit in enumerate(vector_hits, 1)}
-    by_words = {_key(hit): (rank, hit) for rank, hit in enumerate(text_hits, 1)}
+    by_meaning = {_key(one.hit): one for one in by_vector(vector_hits)}
+    by_words = {_key(one.hit): one for one in by_text(text_hits)}
+    cosines = _stretched([hit.score for hit in vector_hits])
+    meaning = dict(zip(by_meaning, cosines, strict=True))
+    most = vector_weight + text_weight or 1.0
+
+    def ranked(key: tuple[str, int]) -> Ranked:
+        one, other = by_meaning.get(key), by_words.get(key)
+        found = one or other
+        assert found is not None
+        score = vector_weight * meaning.get(key, 0.0) + text_weight * (other.score if other else 0.0)
+        return Ranked(
+            found.hit,
+            score / most,
+            vector_rank=one.vector_rank if one else None,
+            text_rank=other.text_rank if other else None,
+            similarity=one.similarity if one else None,
+        )
+
     first, second = (by_words, by_meaning) if text_weight >= vector_weight else (by_meaning, by_words)
-    most = (vector_weight + text_weight) / (RANK_OFFSET + 1) or 1.0
-    ranked: list[Ranked] = []
-    for key in {**first, **second}:
-        vector_rank, vector_hit = by_meaning.get(key, (None, None))
-        text_rank, text_hit = by_words.get(key, (None, None))
-        hit = vector_hit or text_hit
-        assert hit is not None
-        score = _share(vector_rank, vector_weight) + _share(text_rank, text_weight)
-        similarity = vector_hit.score if vector_hit else None
-        ranked.append(Ranked(hit, score / most, vector_rank, text_rank, similarity))
-    return sorted(ranked, key=lambda one: -one.score)
+    return sorted(map(ranked, {**first, **second}), key=lambda one: -one.score)
 
 
-def _share(rank: int | None, weight: float) -> float:
-    return 0.0 if rank is None else weight / (RANK_OFFSET + rank)
+def _stretched(scores: Sequence[float]) -> list[float]:
+    """Return scores from 0 for the least to 1 for the best; all alike are best."""
+    least, best = min(scores, default=0.0), max(scores, default=0.0)
+    return [(score - least) / (best - least) if best > least else 1.0 for score in scores]
 
 
 def _key(hit: Hit) -> tuple[str, int]:

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 CONNECTIVITY = 16
 EXPANSION_ADD = 128
-EXPANSION_SEARCH = 128
+EXPANSION_SEARCH = 32
+"""Where the measuring begins."""
 MAX_EXPANSION = 2048
+WIDER = 2
+"""How much further than what is wanted a search looks, at least."""
 
 THREADS = max(1, (os.cpu_count() or 1) // 4)
 """Threads that build a graph; most cores stay with the models."""
@@ -70,8 +73,10 @@ class Graph:
         self, vector: NDArray[np.float32], count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return about `count` numbers whose vectors are most alike, and roughly their cosines."""
-        found = self._index.search(vector, count, threads=1)
-        return found.keys.astype(np.int64), np.float32(1) - found.distances.astype(np.float32)
+        # A search looks no further than what it returns or the expansion, whichever is more.
+        wide = count if WIDER * count <= self.expansion else WIDER * count
+        found = self._index.search(vector, min(wide, len(self)), threads=1)
+        return found.keys[:count].astype(np.int64), np.float32(1) - found.distances[:count].astype(np.float32)
 
     def save(self, path: Path) -> str:
         """Write the graph to a new file, on the disk when this returns; return the file's SHA-256."""

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 WANTED_RECALL = 0.99
+"""Of the ten nearest, the share that a search shall find."""
 _NEIGHBOURS = 10
-_PROBES = 48
+_PROBES = 64
 _NOISE = 0.8
 """Length of the noise on a stored vector that makes a probe: as far from the rows as questions are."""
 _SAVE_EVERY = 20_000
@@ -51,13 +52,22 @@ class GraphKeeper:
     """Owns the graph's snapshot and the thread that works on the graph."""
 
     def __init__(
-        self, path: Path | None, pool: Pool, index: VectorIndex, dimensions: int, write: Write
+        self,
+        path: Path | None,
+        pool: Pool,
+        index: VectorIndex,
+        dimensions: int,
+        write: Write,
+        *,
+        wanted_recall: float = WANTED_RECALL,
     ) -> None:
         self._path = path
         self._pool = pool
         self._index = index
         self._dimensions = dimensions
         self._write = write
+        self._wanted_recall = wanted_recall
+        self._has_hinted = False
         self._saved = 0
         self._fitted = 0
         self._wake = threading.Event()
@@ -84,6 +94,13 @@ class GraphKeeper:
 
     def nudge(self) -> None:
         """Look for work; the thread is started when there is some for the first time."""
+        if not self._has_hinted and self._index.lacks_graph():
+            self._has_hinted = True
+            _log.warning(
+                "%s: every search compares %d vectors one by one; pip install 'arriero[index]' makes it fast",
+                self._path or "a memory",
+                self._index.num_young,
+            )
         if self._stop.is_set() or not (self._index.wants_graph() or self._index.wants_settling()):
             return
         if self._thread is None:
@@ -161,7 +178,7 @@ class GraphKeeper:
             self._fit(graph, probes)
 
     def _fit(self, graph: Graph, probes: Probes) -> None:
-        recall = probes.fit(graph)
+        recall = probes.fit(graph, self._wanted_recall)
         self._fitted = len(graph)
         _log.info(
             "%s: graph over %d vectors, recall %.3f at %d", self._path, len(graph), recall, graph.expansion
@@ -244,9 +261,9 @@ class Probes:
                 _NEIGHBOURS,
             )
 
-    def fit(self, graph: Graph) -> float:
-        """Widen the searches of a graph until they find what they should; return the recall."""
-        while (recall := self.recall(graph)) < WANTED_RECALL and graph.expansion < graphs.MAX_EXPANSION:
+    def fit(self, graph: Graph, wanted: float) -> float:
+        """Widen the searches of a graph until they find the wanted share; return the recall."""
+        while (recall := self.recall(graph)) < wanted and graph.expansion < graphs.MAX_EXPANSION:
             graph.expansion = min(graph.expansion * 3 // 2, graphs.MAX_EXPANSION)
         return recall
 

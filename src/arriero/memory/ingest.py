@@ -30,7 +30,7 @@ from arriero.errors import (
     Unavailable,
     UnknownName,
 )
-from arriero.memory.job import Job, Outcome, Report, Source, State
+from arriero.memory.job import Job, Outcome, Report, Source, State, Tally
 from arriero.memory.records import document_id
 
 if TYPE_CHECKING:
@@ -81,12 +81,13 @@ class Ingestion:
         self._memory = memory
         self._ingest = ingest
         self._journal = journal
-        self._max_queued = max_queued
+        self.max_queued = max_queued
         self._places = asyncio.Semaphore(at_once)
         self._pause_s = pause_s
         self._runs: dict[str, _Run] = {}
         self._latest: dict[str, _Run] = {}
         self._history: dict[str, tuple[Job, ArrieroError | None]] = {}
+        self.tally = Tally()
 
     async def start(self) -> None:
         """Take up what the journal holds. Raises Unavailable."""
@@ -114,7 +115,7 @@ class Ingestion:
         if latest is not None and latest.digest == digest:
             run = latest
         else:
-            if len(self._runs) >= self._max_queued:
+            if len(self._runs) >= self.max_queued:
                 raise QueueFull(
                     f"{len(self._runs)} documents wait to be ingested into {self._memory}; try again later"
                 )
@@ -251,6 +252,7 @@ class Ingestion:
         except Unavailable as exc:  # it will begin anew at the next start, and find nothing to do
             logger.warning("memory %s: %s", self._memory, exc.message)
         run.job = job
+        self.tally.add(job)
         self._remember(job, problem)
 
     def _leave(self, run: _Run) -> None:

@@ -35,18 +35,35 @@ async def open_memories(
     Raises ConfigError when a store holds other vectors than the memory's model makes, or when a task's
     template is wrong; Unavailable when a store cannot be reached.
     """
+    check_templates(config)
+    async with AsyncExitStack() as stack:
+        yield {
+            name: await stack.enter_async_context(open_memory(name, settings, embedders, config.cache_path))
+            for name, settings in config.memories.items()
+        }
+
+
+def check_templates(config: Config) -> None:
+    """Raise ConfigError when a task's template is wrong."""
     for name, task in config.tasks.items():
         if task.memorization is not None and task.memorization.template is not None:
             check_template(task.memorization.template, f"tasks.{name}.memorization.template")
-    async with AsyncExitStack() as stack:
-        memories: dict[str, Memory] = {}
-        for name, settings in config.memories.items():
-            memory = await _opened(name, settings, embedders, config.cache_path)
-            stack.push_async_callback(memory.stop)
-            memories[name] = memory
-        for memory in memories.values():
-            await memory.start()
-        yield memories
+
+
+@asynccontextmanager
+async def open_memory(
+    name: str, config: MemoryConfig, embedders: Mapping[str, Embedder], cache_path: Path
+) -> AsyncIterator[Memory]:
+    """Open one memory and go on with what waits in its journal, while the block runs.
+
+    Raises as `open_memories`.
+    """
+    memory = await _opened(name, config, embedders, cache_path)
+    try:
+        await memory.start()
+        yield memory
+    finally:
+        await memory.stop()
 
 
 def journal_file(name: str, config: MemoryConfig, cache_path: Path) -> Path | None:

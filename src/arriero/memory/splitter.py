@@ -57,6 +57,16 @@ class Splitter:
         chunks = await chunked(document, await self._recipe(), self._counter.counts)
         return chunks, await self._embedded_texts(chunks)
 
+    async def embedded_again(self, chunks: Sequence[Chunk]) -> list[str]:
+        """Return what is embedded for stored chunks, whose tokens another model may have counted."""
+        counts = await self._counter.counts([chunk.text for chunk in chunks])
+        return await self._embedded_texts(
+            [
+                msgspec.structs.replace(chunk, num_tokens=count)
+                for chunk, count in zip(chunks, counts, strict=True)
+            ]
+        )
+
     async def parts(self, query: str) -> list[str]:
         """Return what is embedded for a query: one text, or several for a query that is too long."""
         prefix = self._config.query_prefix

@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from arriero.errors import Unavailable
+from arriero.errors import Damaged, DiskFull, Unavailable, WriteFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,22 +20,6 @@ if TYPE_CHECKING:
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _PRIMARY = 0xFF
 """The low byte of an extended result code is its kind."""
-
-
-class DiskFull(Unavailable):
-    """There is no room for what should be stored."""
-
-    code = "disk_full"
-
-
-class Damaged(Unavailable):
-    """The file is not a database, or pages of it are broken."""
-
-    code = "damaged"
-
-
-class WriteFailed(Unavailable):
-    """The disk refused a write; what it holds of it is unknown, so the connection must be opened anew."""
 
 
 class BrokenRow(Exception):

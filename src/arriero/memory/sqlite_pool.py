@@ -13,8 +13,9 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from arriero.errors import Unavailable
-from arriero.memory.sqlite_errors import WriteFailed, damaged, translated
+from arriero.errors import ConfigError, Unavailable, WriteFailed
+from arriero.memory.poly_index import is_poly_index
+from arriero.memory.sqlite_errors import damaged, translated
 from arriero.memory.sqlite_schema import connect, prepare
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Pool:
     def __init__(self, path: Path | None, identity: Identity, *, readers: int) -> None:
         self._path = path
         self._identity = identity
-        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        # The last that came back is lent first: its pages and statements are warm.
+        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._readers = readers
         self._lock = None if path is None else hold(path)
         try:
@@ -108,11 +110,20 @@ class Pool:
 
 
 def _check_beginning(path: Path) -> None:
-    """Raise Damaged for a file that SQLite would take for an empty one: short, but not empty.
+    """Raise ConfigError for an index of Poly, Damaged for what SQLite would take for an empty database.
 
     To be called before this process opens the file as a database: closing a file lets go of its locks.
     """
-    if path.exists() and 0 < path.stat().st_size < _SMALLEST:
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        beginning = file.read(_SMALLEST)
+    if is_poly_index(beginning):
+        raise ConfigError(
+            f"{path}: an index file of Poly (Hora), and its vectors cannot be read here; name another path, "
+            "and ingest the documents again. The file is left as it is"
+        )
+    if 0 < len(beginning) < _SMALLEST:
         raise damaged(path, "not an SQLite database")
 
 

@@ -16,10 +16,11 @@ from arriero.memory.words import grams
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from arriero.memory.document_cache import DocumentCache
     from arriero.memory.filters import Filter
 
 DOCUMENT = (
@@ -27,7 +28,6 @@ DOCUMENT = (
     " d.attributes, d.checksum"
 )
 CHUNK = "c.ordinal, c.text, c.start, c.stop, c.num_tokens, c.page, c.section, c.checksum"
-_DOCUMENT_WIDTH = DOCUMENT.count(",") + 1
 _TEXT = "cast(? as text)"
 
 
@@ -76,7 +76,7 @@ def _chunk_row(number: int, document: int, chunk: Chunk) -> tuple[object, ...]:
         stored_text(grams(chunk.text)),
         *place,
         stored_text(section),
-        _checksum((int(chunk.ordinal), chunk.text, *place, section)),
+        _checksum((int(chunk.ordinal), *place, section), chunk.text),
     )
 
 
@@ -170,29 +170,40 @@ def chunks_with_vectors(connection: sqlite3.Connection, document_id: str) -> Ite
     return ((_chunk(row[1:]), row[0]) for row in rows)
 
 
-def hits(connection: sqlite3.Connection, scores: Mapping[int, float]) -> list[Hit]:
-    """Return the chunks of these numbers with their scores, best first."""
+def numbered_chunks(connection: sqlite3.Connection, *, after: int, limit: int) -> list[tuple[int, Chunk]]:
+    """Return chunks with numbers above `after`, in the order of the numbers."""
     rows = connection.execute(
-        f"select c.number, {DOCUMENT}, {CHUNK} from chunk c join document d on d.number = c.document"
-        " where c.number in (select value from json_each(?))",
-        (json.dumps(list(scores)),),
+        f"select c.number, {CHUNK} from chunk c where c.number > ? order by c.number limit ?", (after, limit)
     )
-    found = [
-        (
-            -scores[row[0]],
-            row[0],
-            Hit(_document(row[1 : 1 + _DOCUMENT_WIDTH]), _chunk(row[1 + _DOCUMENT_WIDTH :]), scores[row[0]]),
-        )
-        for row in rows
-    ]
-    return [hit for _, _, hit in sorted(found, key=lambda item: item[:2])]
+    return [(row[0], _chunk(row[1:])) for row in rows]
+
+
+def hits(connection: sqlite3.Connection, documents: DocumentCache, scores: Mapping[int, float]) -> list[Hit]:
+    """Return the chunks of these numbers with their scores, best first; equal scores: oldest first."""
+    rows = connection.execute(
+        f"select c.number, c.document, {CHUNK} from json_each(?) j cross join chunk c on c.number = j.value",
+        (json.dumps(sorted(scores, key=lambda number: (-scores[number], number))),),
+    ).fetchall()
+    named = documents.of(connection, [row[1] for row in rows])
+    return [Hit(named[row[1]], _chunk(row[2:]), scores[row[0]]) for row in rows if row[1] in named]
+
+
+def documents_of(connection: sqlite3.Connection, numbers: Collection[int]) -> dict[int, Document]:
+    """Return the documents whose rows have these numbers, by number."""
+    rows = connection.execute(
+        f"select d.number, {DOCUMENT} from json_each(?) j cross join document d on d.number = j.value",
+        (json.dumps(list(numbers)),),
+    )
+    return {row[0]: _document(row[1:]) for row in rows}
 
 
 def broken_rows(connection: sqlite3.Connection) -> int:
     """Return how many documents and chunks do not match their checksums."""
     documents = connection.execute(f"select {DOCUMENT} from document d")
     chunks = connection.execute(f"select {CHUNK} from chunk c")
-    return sum(_checksum(row[:-1]) != row[-1] for rows in (documents, chunks) for row in rows)
+    hurt_documents: int = sum(_checksum(row[:-1]) != row[-1] for row in documents)
+    hurt_chunks: int = sum(_chunk_checksum(row) != row[-1] for row in chunks)
+    return hurt_documents + hurt_chunks
 
 
 def vectors(
@@ -214,7 +225,7 @@ def matrix(rows: Sequence[tuple[int, bytes]]) -> tuple[NDArray[np.int64], NDArra
 
 
 def _document(row: Sequence[Any]) -> Document:
-    _verify(row)
+    _verify(_checksum(row[:-1]), row[-1])
     return Document(
         name=row[0],
         digest=row[1],
@@ -230,7 +241,7 @@ def _document(row: Sequence[Any]) -> Document:
 
 
 def _chunk(row: Sequence[Any]) -> Chunk:
-    _verify(row)
+    _verify(_chunk_checksum(row), row[-1])
     return Chunk(
         ordinal=row[0],
         text=row[1],
@@ -238,15 +249,20 @@ def _chunk(row: Sequence[Any]) -> Chunk:
         end=row[3],
         num_tokens=row[4],
         page=row[5],
-        section=tuple(json.loads(row[6])),
+        section=() if row[6] == "[]" else tuple(json.loads(row[6])),
     )
 
 
-def _verify(row: Sequence[Any]) -> None:
-    """Raise BrokenRow when the last value is not the checksum of those before it."""
-    if _checksum(tuple(row[:-1])) != row[-1]:
+def _verify(found: int, stored: int) -> None:
+    if found != stored:
         raise BrokenRow("a row does not match its checksum")
 
 
-def _checksum(values: tuple[object, ...]) -> int:
-    return zlib.crc32(repr(values).encode("utf-8", "backslashreplace"))
+def _chunk_checksum(row: Sequence[Any]) -> int:
+    return _checksum((row[0], *row[2:-1]), row[1])
+
+
+def _checksum(values: Sequence[object], text: str = "") -> int:
+    """Return the checksum of a row whose long text comes apart, since its repr is slow."""
+    facts = repr(tuple(values)).encode("utf-8", "backslashreplace")
+    return zlib.crc32(stored_text(text), zlib.crc32(facts))

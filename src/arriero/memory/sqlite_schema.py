@@ -153,9 +153,11 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """Let every statement of the block see the database of one moment."""
+    """Let every statement of the block see the database of this moment."""
     connection.execute("begin")
     try:
+        # SQLite chooses the moment with the first read.
+        connection.execute("select 1 from meta limit 1").fetchone()
         yield
     finally:
         connection.execute("commit")

@@ -1,8 +1,10 @@
 """Search by words: BM25 over few enough rows to be quick, whatever the query.
 
-1. Terms are ordered by the number of chunks that hold them.
+1. Terms are ordered by the number of chunks that hold them, as far as they are counted.
 2. The rarest are looked up, as many as stay below a budget of chunks; the second rarest in any case, unless
-   it is far above. A common word hardly moves a score, but costs most: FTS5 walks through all its chunks.
+   it is common. A common word hardly moves a score, but costs most: each chunk that holds it is scored.
+3. Only common words: chunks that hold two of them come first, then those with one.
+4. In any case only so many chunks are scored; if there are more, the oldest.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
 
     from arriero.memory.filters import Filter
 
-ROW_BUDGET = 2500
-"""Chunks that are scored for one query; under 1 µs each."""
-_MOST_COUNTED = 3 * ROW_BUDGET
+ROW_BUDGET = 1500
+"""Chunks that the terms of one query may have together; scoring one takes some 2 µs."""
+COMMON = 2 * ROW_BUDGET
+"""Chunks up to which a term's are counted, at 0.2 µs each; a term with as many is common."""
+_MOST_SCORED = ROW_BUDGET + COMMON
 MAX_TERMS = 48
 _MAX_COUNTED = 256
 _MAX_REMEMBERED = 50_000
@@ -48,7 +52,7 @@ class WordCounts:
 def _count(connection: sqlite3.Connection, term: str, counts: dict[str, int]) -> int:
     if term not in counts:
         (counts[term],) = connection.execute(
-            "select count(*) from (select 1 from words where words match ? limit ?)", (term, _MOST_COUNTED)
+            "select count(*) from (select 1 from words where words match ? limit ?)", (term, COMMON)
         ).fetchone()
     return counts[term]
 
@@ -58,35 +62,40 @@ def search(
 ) -> dict[int, float]:
     """Return the numbers of the best chunks and their scores; higher is better."""
     held = counts.of(connection, terms(query)[:_MAX_COUNTED])
-    expression = match_expression(held)
-    if expression is None or limit < 1:
-        return {}
-    if where is None:
-        rows = connection.execute(
-            "select rowid, rank from words where words match ? order by rank limit ?", (expression, limit)
-        )
-    else:
-        passes, values = condition(where)
-        rows = connection.execute(
-            "select w.rowid, bm25(words) as score from words w"
-            " join chunk c on c.number = w.rowid join document d on d.number = c.document"
-            f" where words match ? and {passes} order by score limit ?",
-            (expression, *values, limit),
-        )
+    found: dict[int, float] = {}
+    for expression in match_expressions(held):
+        if len(found) < limit:
+            found = _scored(connection, expression, limit, where) | found
+    return dict(sorted(found.items(), key=lambda item: -item[1])[: max(limit, 0)])
+
+
+def _scored(
+    connection: sqlite3.Connection, expression: str, limit: int, where: Filter | None
+) -> dict[int, float]:
+    passes, values = condition(where)
+    owners = "join chunk c on c.number = w.rowid join document d on d.number = c.document"
+    # The bound is inside: bm25 is only called for what it lets through.
+    rows = connection.execute(
+        "select number, score from (select w.rowid as number, bm25(words) as score from words w"
+        f" {owners if where else ''} where words match ? and {passes} limit ?) order by score limit ?",
+        (expression, *values, _MOST_SCORED, limit),
+    )
     return {number: -score for number, score in rows}
 
 
-def match_expression(counts: dict[str, int]) -> str | None:
-    """Return what FTS5 shall match, given how many chunks hold each term; None for nothing."""
+def match_expressions(counts: dict[str, int]) -> list[str]:
+    """Return what FTS5 shall match, given how many chunks hold each term; the next if that is too little."""
     rising = sorted((term for term, count in counts.items() if count), key=lambda term: counts[term])
     rising = rising[:MAX_TERMS]
     if not rising:
-        return None
+        return []
+    if counts[rising[0]] >= COMMON:
+        return [" AND ".join(rising[:2]), rising[0]][len(rising) == 1 :]
     chosen, rows = [rising[0]], counts[rising[0]]
     for place, term in enumerate(rising[1:]):
         rows += counts[term]
-        is_second = place == 0 and counts[term] < _MOST_COUNTED
+        is_second = place == 0 and counts[term] < COMMON
         if rows > ROW_BUDGET and not is_second:
             break
         chosen.append(term)
-    return " OR ".join(chosen)
+    return [" OR ".join(chosen)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from arriero.memory.exact import ExactVectors, best
+from arriero.memory.exact import ExactVectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,16 +23,18 @@ if TYPE_CHECKING:
 SETTLE_AT = 1024
 """Young rows beside a graph that are worth moving into it."""
 _SETTLED_AT_ONCE = 2048
+_MOST_DEAD = 4
+"""Candidates for each that is wanted, at most, when many rows are dead."""
 
 
 class Candidates(NamedTuple):
-    """Numbers that may be the nearest.
+    """Numbers that may be the nearest, each once.
 
     unread: rows up to this number were not looked at; 0 = none.
     is_all: there is no other row.
     """
 
-    numbers: NDArray[np.int64]
+    numbers: list[int]
     unread: int
     is_all: bool
 
@@ -50,8 +52,8 @@ class VectorIndex:
         self._graph: Graph | None = None
         self._settled = 0
         self._dead = 0
-        self.changes = 0
-        """Grows with each change of what can be found."""
+        self.forgotten = 0
+        """Grows when dead rows are let go of. Until then a search that began when they lived finds them."""
 
     @property
     def graph(self) -> Graph | None:
@@ -76,38 +78,40 @@ class VectorIndex:
     def add(self, numbers: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """Add rows whose numbers are above all others."""
         with self._lock:
+            rows = self._young.rows + len(numbers)
             self._young.append(numbers, vectors)
-            self.changes += 1
+            self.forgotten += self._young.rows < rows
 
     def discard(self, numbers: NDArray[np.int64]) -> None:
         """Forget rows."""
         with self._lock:
             self._dead += len(numbers) - self._young.discard(numbers)
-            self.changes += 1
 
     def clear(self) -> None:
         """Forget every row."""
         with self._lock:
             self._young = ExactVectors(self._dimensions)
             self._graph, self._settled, self._dead = None, 0, 0
-            self.changes += 1
+            self.forgotten += 1
             self._room.notify_all()
 
     def candidates(self, vector: NDArray[np.float32], count: int) -> Candidates:
         """Return about `count` numbers that may be the nearest."""
         with self._lock:
             young, graph, settled = self._young.snapshot(), self._graph, self._settled
-        numbers, scores = young.best(vector, count)
+            alive = len(self._young) + (len(graph) - self._dead if graph is not None else 0)
+        rows = len(young.numbers) + (len(graph) if graph is not None else 0)
+        # As many more as are dead among so many.
+        count = min(count * rows // max(1, alive), count * _MOST_DEAD)
         if graph is None:
-            return Candidates(numbers, settled, count >= len(young.numbers))
-        known, their_scores = graph.nearest(vector, min(count, len(graph)))
-        if not len(numbers):
-            return Candidates(known, 0, count >= len(graph))
-        both, rough = np.concatenate([numbers, known]), np.concatenate([scores, their_scores])
+            compared, _ = young.best(vector, count)
+            return Candidates(compared.tolist(), settled, count >= len(young.numbers))
         # A row that settles just now is in both.
-        numbers, first = np.unique(both, return_index=True)
-        is_all = count >= len(young.numbers) + len(graph)
-        return Candidates(best(numbers, rough[first], count)[0], 0, is_all)
+        scores = _scores(graph.nearest(vector, min(count, len(graph))))
+        if len(young.numbers):
+            scores |= _scores(young.best(vector, count))
+        numbers = sorted(scores, key=scores.__getitem__, reverse=True)[:count]
+        return Candidates(numbers, 0, count >= rows)
 
     def wants_graph(self) -> bool:
         """Whether a graph over all rows should be built: there is none, or too much of it is dead."""
@@ -117,6 +121,10 @@ class VectorIndex:
             if self._graph is None:
                 return self._settled > 0 or len(self._young) > self._exact_limit
             return self._dead > max(1000, len(self._graph) // 4)
+
+    def lacks_graph(self) -> bool:
+        """Whether there are more rows than should be compared one by one, and no library for a graph."""
+        return not self._can_build and self.num_young > self._exact_limit
 
     def wants_settling(self) -> bool:
         """Whether young rows should move into the graph."""
@@ -130,6 +138,7 @@ class VectorIndex:
                 return
             self._graph, self._settled, self._dead = graph, end, dead
             self._young.drop_through(end)
+            self.forgotten += 1
             self._room.notify_all()
 
     def settle(self) -> None:
@@ -146,6 +155,7 @@ class VectorIndex:
             self._settled = int(young.numbers[-1])
             self._dead += int(np.count_nonzero(alive & ~young.alive))
             self._young.drop_through(self._settled)
+            self.forgotten += 1
             self._room.notify_all()
 
     def has_room(self) -> bool:
@@ -160,3 +170,7 @@ class VectorIndex:
 
     def _has_room(self) -> bool:
         return not self._can_build or self._young.rows < 4 * self._exact_limit + 4 * SETTLE_AT
+
+
+def _scores(rows: tuple[NDArray[np.int64], NDArray[np.float32]]) -> dict[int, float]:
+    return dict(zip(rows[0].tolist(), rows[1].tolist(), strict=True))

@@ -2,7 +2,8 @@
 
 1. A filter that few chunks pass: these are compared one by one.
 2. Else candidates of the index, more than asked for; what is deleted or does not pass falls out.
-3. Too few are left: again with four times as many, until it is enough or there are no more.
+3. Too few are left, or most were deleted, so that they stood in the way: again with four times as many, until
+   it is enough or there are no more.
 Scores come from the stored float32 vectors alone.
 """
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from arriero.memory.document_cache import DocumentCache
     from arriero.memory.filters import Filter
     from arriero.memory.records import Hit
     from arriero.memory.vector_index import Candidates, VectorIndex
@@ -32,17 +34,20 @@ if TYPE_CHECKING:
 
 _FEW = 500
 """Chunks that are compared one by one without a thought: some 2 ms."""
+_MORE = 4
+"""Candidates above those wanted: for those that are rounded apart in the graph, and those that vanish."""
 _RETRIES = 10
 
 
 class _Found(NamedTuple):
     hits: list[Hit]
-    vanished: bool
+    mostly_vanished: bool
 
 
 def nearest(
     connection: sqlite3.Connection,
     index: VectorIndex,
+    documents: DocumentCache,
     vector: NDArray[np.float32],
     *,
     limit: int,
@@ -50,21 +55,19 @@ def nearest(
 ) -> list[Hit]:
     """Return the most alike chunks of the documents that pass, best first."""
     passing, total = _sizes(connection, where)
-    ask = (limit + 16) * max(1, total // max(1, passing))
+    ask = (limit + _MORE) * max(1, total // max(1, passing))
     retries = _RETRIES
     while limit > 0 and passing:
-        if where is not None and passing <= max(_FEW, ask):
-            return _exact(connection, vector, limit, where)
-        changes = index.changes
-        candidates = index.candidates(vector, ask)
-        if candidates.unread and where is not None:
-            return _exact(connection, vector, limit, where)
-        found = _judged(connection, candidates, vector, limit, where)
-        # A document that was replaced between the two steps is in neither: its old chunks vanished, its
-        # new ones were not candidates yet.
-        if found.vanished and index.changes != changes and retries:
+        forgotten = index.forgotten
+        # First the database's moment, then the index, which holds all that was alive in it.
+        with snapshot(connection):
+            candidates = index.candidates(vector, ask)
+            if where is not None and (candidates.unread or passing <= max(_FEW, ask)):
+                return _exact(connection, documents, vector, limit, where)
+            found = _judged(connection, documents, candidates, vector, limit, where)
+        if index.forgotten != forgotten and retries:
             retries -= 1
-        elif len(found.hits) >= limit or candidates.is_all:
+        elif candidates.is_all or (len(found.hits) >= limit and not found.mostly_vanished):
             return found.hits
         else:
             ask *= 4
@@ -86,32 +89,36 @@ def _sizes(connection: sqlite3.Connection, where: Filter | None) -> tuple[int, i
 
 def _judged(
     connection: sqlite3.Connection,
+    documents: DocumentCache,
     candidates: Candidates,
     vector: NDArray[np.float32],
     limit: int,
     where: Filter | None,
 ) -> _Found:
     passes, values = condition(where)
-    with snapshot(connection):
-        documents = "join chunk c on c.number = v.number join document d on d.number = c.document"
-        rows = connection.execute(
-            f"select v.number, v.value, {passes} from vector v {documents if where else ''}"
-            " where v.number in (select value from json_each(?))",
-            (*values, json.dumps(candidates.numbers.tolist())),
-        ).fetchall()
-        passing = [row[:2] for row in rows if row[2]]
-        blocks = [sqlite_rows.matrix(passing)] if passing else []
-        unread = sqlite_rows.vectors(connection, 0, candidates.unread) if candidates.unread else ()
-        scores = _best(_chained(blocks, unread), vector, limit)
-        return _Found(sqlite_rows.hits(connection, scores), len(rows) < len(candidates.numbers))
+    owners = "join chunk c on c.number = v.number join document d on d.number = c.document"
+    rows = connection.execute(
+        f"select v.number, v.value, {passes}"
+        f" from json_each(?) j cross join vector v on v.number = j.value {owners if where else ''}",
+        (*values, json.dumps(candidates.numbers)),
+    ).fetchall()
+    passing = [row[:2] for row in rows if row[2]]
+    blocks = [sqlite_rows.matrix(passing)] if passing else []
+    unread = sqlite_rows.vectors(connection, 0, candidates.unread) if candidates.unread else ()
+    scores = _best(_chained(blocks, unread), vector, limit)
+    hits = sqlite_rows.hits(connection, documents, scores)
+    return _Found(hits, 2 * len(rows) < len(candidates.numbers))
 
 
 def _exact(
-    connection: sqlite3.Connection, vector: NDArray[np.float32], limit: int, where: Filter
+    connection: sqlite3.Connection,
+    documents: DocumentCache,
+    vector: NDArray[np.float32],
+    limit: int,
+    where: Filter,
 ) -> list[Hit]:
-    with snapshot(connection):
-        scores = _best(_passing_blocks(connection, where), vector, limit)
-        return sqlite_rows.hits(connection, scores)
+    scores = _best(_passing_blocks(connection, where), vector, limit)
+    return sqlite_rows.hits(connection, documents, scores)
 
 
 def _passing_blocks(connection: sqlite3.Connection, where: Filter) -> Iterable[Block]:
@@ -133,9 +140,8 @@ def _chained(first: Iterable[Block], second: Iterable[Block]) -> Iterable[Block]
 def _best(blocks: Iterable[Block], vector: NDArray[np.float32], limit: int) -> dict[int, float]:
     numbers, scores = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
     for block_numbers, vectors in blocks:
-        numbers, scores = best(
-            np.concatenate([numbers, block_numbers]),
-            np.concatenate([scores, cosines(vectors, vector)]),
-            limit,
-        )
+        known, rated = block_numbers, cosines(vectors, vector)
+        if len(numbers):
+            known, rated = np.concatenate([numbers, known]), np.concatenate([scores, rated])
+        numbers, scores = best(known, rated, limit)
     return dict(zip(numbers.tolist(), scores.tolist(), strict=True))
