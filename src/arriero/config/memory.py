@@ -113,10 +113,10 @@ class MemoryConfig(Table, frozen=True):
         Meta(description="Find chunks by meaning and words together, by meaning, or by words."),
     ] = "hybrid"
     vector_weight: Annotated[
-        Weight, Meta(description="Weight of the ranking by meaning in a hybrid recall.")
-    ] = 0.5
-    text_weight: Annotated[Weight, Meta(description="Weight of the ranking by words in a hybrid recall.")] = (
-        1.0
+        Weight, Meta(description="Weight of the scores by meaning in a hybrid recall.")
+    ] = 0.6
+    text_weight: Annotated[Weight, Meta(description="Weight of the scores by words in a hybrid recall.")] = (
+        0.4
     )
     min_score: Annotated[
         Annotated[float, Meta(ge=0, le=1)], Meta(description="Score below which nothing is recalled.")

@@ -18,7 +18,11 @@ from arriero.engine.llama import Context, Floats, Llama
 from arriero.errors import ContextOverflow, InvalidRequest
 
 MAX_INPUTS = 32
-"""Inputs in one batch."""
+"""Inputs in one batch. Its size must divide that of the batch, else llama.cpp aborts."""
+
+SHARED_TOKENS = 256
+"""Tokens of a batch of several inputs on a CPU: attention is computed between all tokens of a batch, those of
+different inputs too, and more tokens do not make the arithmetic faster."""
 
 
 @dataclass(slots=True)
@@ -100,10 +104,10 @@ class EmbeddingQueue:
     def _next_batch(self) -> list[tuple[_Request, list[int]]]:
         """Take whole inputs in order until the batch is full; at least one."""
         chosen: list[tuple[_Request, list[int]]] = []
-        room = self._batch_size
+        room = self._shared_size
         for request in self._requests:
             for tokens in request.inputs[len(request.vectors) :]:
-                if len(tokens) > room or len(chosen) == MAX_INPUTS:
+                if chosen and (len(tokens) > room or len(chosen) == MAX_INPUTS):
                     return chosen
                 chosen.append((request, tokens))
                 room -= len(tokens)
@@ -111,7 +115,12 @@ class EmbeddingQueue:
 
     @property
     def _batch_size(self) -> int:
-        return max(self._config.batch_size, self.context_size)
+        size = max(self._config.batch_size, self.context_size)
+        return -(-size // MAX_INPUTS) * MAX_INPUTS
+
+    @property
+    def _shared_size(self) -> int:
+        return self._batch_size if self._config.gpu_layers else min(self._batch_size, SHARED_TOKENS)
 
     def _embed(self, inputs: list[list[int]]) -> list[Floats]:
         context = self._context = self._context or self._make_context()
