@@ -17,6 +17,7 @@ import yaml
 
 from arriero.config.load import load_config
 from arriero.config.remote import RemoteModelConfig
+from arriero.config.schema import LimitsConfig
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -148,7 +149,9 @@ def test_unit_lets_the_engine_work() -> None:
     """The unit denies nothing that an engine process or the sandbox of documents needs."""
     settings = unit()
 
-    assert settings["Type"] == ["exec"]
+    assert settings["Type"] == ["notify"]
+    assert settings["TimeoutStartSec"] == ["infinity"]  # weights may have to be fetched
+    assert int(settings["TimeoutStopSec"][0]) > LimitsConfig().drain_s
     assert settings["DynamicUser"] == ["yes"]
     assert settings["ProtectSystem"] == ["strict"]
     assert "MemoryDenyWriteExecute" not in settings  # callbacks of cffi are written, then executed

@@ -16,6 +16,9 @@
         ├── Overloaded           a bounded queue is full; try again later
         │   └── QueueFull        of documents that wait to be ingested
         ├── Unavailable          the model is loading, restarting or gone
+        │   ├── DiskFull         there is no room for what should be stored
+        │   ├── WriteFailed      the disk refused a write
+        │   └── Damaged          what a file holds cannot be trusted
         ├── NotSupported         this model or build cannot do what was asked
         └── EngineError          the engine failed in the middle of the work
 
@@ -31,6 +34,8 @@ __all__ = [
     "ArrieroError",
     "ConfigError",
     "ContextOverflow",
+    "Damaged",
+    "DiskFull",
     "EngineError",
     "Forbidden",
     "InvalidRequest",
@@ -46,6 +51,7 @@ __all__ = [
     "Unavailable",
     "UnknownName",
     "UnreadableDocument",
+    "WriteFailed",
 ]
 
 
@@ -174,6 +180,24 @@ class Unavailable(ServiceError):
     """The model is loading, restarting or gone."""
 
     code = "unavailable"
+
+
+class DiskFull(Unavailable):
+    """There is no room for what should be stored; what is stored can be read and deleted."""
+
+    code = "disk_full"
+
+
+class WriteFailed(Unavailable):
+    """The disk refused a write; what it holds of it is unknown until the file is opened anew."""
+
+    code = "write_failed"
+
+
+class Damaged(Unavailable):
+    """A file is not what it should be, or parts of it are broken."""
+
+    code = "damaged"
 
 
 class NotSupported(ServiceError):

@@ -6,11 +6,12 @@ Weights are fetched one after the other, then all models load side by side.
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,24 +19,29 @@ from arriero.catalogue.progress import Progress, silent
 from arriero.catalogue.resolve import resolve_weights
 from arriero.config.remote import RemoteModelConfig
 from arriero.config.schema import Config, ModelConfig, TaskConfig
-from arriero.core import Model
-from arriero.engine.build import native_library
+from arriero.core import Constraint, Embedder, Model
+from arriero.engine.current import Current
 from arriero.engine.local import LocalModel
+from arriero.engine.settings import engine_config
 from arriero.engine.supervisor import Supervisor
 from arriero.engine.template_files import directory_template
 from arriero.engine.wire import EngineConfig
+from arriero.errors import ConfigError
 from arriero.guard.countable import Conversation
 from arriero.guard.counting import LocalCounter
 from arriero.guard.forward import Guard
 from arriero.guard.pokt_source import PoktSource, open_source
 from arriero.guard.tokens import TokenCounter
+from arriero.memory.embedding import identity_of
 from arriero.memory.library.door import Door, open_door
 from arriero.memory.memory import Memory
-from arriero.memory.open import open_memories
+from arriero.memory.open import check_templates, open_memory
 from arriero.memory.recall import Recall
 from arriero.tasks.checks import task_constraints
 from arriero.tasks.remote import RemoteModel
 from arriero.tasks.task import Task
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,57 +61,263 @@ class Runtime:
     memories: Mapping[str, Memory] = field(default_factory=dict)
 
 
-@asynccontextmanager
-async def open_runtime(config: Config, progress: Progress = silent) -> AsyncIterator[Runtime]:
-    """Fetch, load and start everything that a configuration names.
+@dataclass
+class _Piece:
+    key: object
+    value: Any
+    opened: AbstractAsyncContextManager[Any]
+    num_users: int = 0
 
+
+class Pieces:
+    """What the runtimes of one process are made of, each under all that it was made from.
+
+    A piece that two runtimes have in common is opened once, and closed with the last of them.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[_Piece] = []
+        self.embedders: dict[str, Current] = {}
+        """By their names in the configuration, as of the newest runtime."""
+        self.memories: dict[str, Memory] = {}
+        """Of the newest runtime."""
+
+    @asynccontextmanager
+    async def held(
+        self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]
+    ) -> AsyncIterator[T]:
+        """Give the piece of this key while the block runs; it is opened if it is not there."""
+        piece = next((piece for piece in self._pieces if piece.key == key), None)
+        if piece is None:
+            opened = opening()
+            piece = _Piece(key, await opened.__aenter__(), opened)
+            self._pieces.append(piece)
+        piece.num_users += 1
+        try:
+            yield piece.value
+        finally:
+            piece.num_users -= 1
+            if not piece.num_users:
+                self._pieces.remove(piece)
+                await piece.opened.__aexit__(None, None, None)
+
+    @contextmanager
+    def embedding(self, models: Mapping[str, LocalModel]) -> Iterator[Mapping[str, Current]]:
+        """Let these models make the vectors from now on; if the block fails, all is as before."""
+        before = {name: current.model for name, current in self.embedders.items()}
+        memories = dict(self.memories)
+        self._embed_with(models)
+        try:
+            yield self.embedders
+        except BaseException:
+            self._embed_with(before)
+            self._remember(memories)
+            raise
+
+    def _embed_with(self, models: Mapping[str, LocalModel]) -> None:
+        for name in self.embedders.keys() - models.keys():
+            del self.embedders[name]
+        for name, model in models.items():
+            self.embedders.setdefault(name, Current(model)).model = model
+
+    def adopt(self, config: Config, memories: Mapping[str, Memory]) -> None:
+        """Make a configuration the newest one."""
+        for name, memory in memories.items():
+            if memory.config != config.memories[name]:
+                memory.adopt(config.memories[name])
+        self._remember(memories)
+
+    def _remember(self, memories: Mapping[str, Memory]) -> None:
+        self.memories.clear()
+        self.memories.update(memories)
+
+
+@asynccontextmanager
+async def open_runtime(
+    config: Config, progress: Progress = silent, pieces: Pieces | None = None
+) -> AsyncIterator[Runtime]:
+    """Fetch, load and start everything that a configuration names, but for what runs already.
+
+    pieces: what other runtimes of this process are made of; what is equal is shared with them.
     Raises ConfigError when a task asks what cannot be done, before anything is fetched, and ConfigError or
-    Unavailable when a model cannot be had or loaded; nothing is left running then.
+    Unavailable when a model cannot be had or loaded; nothing is left running then that was not before.
     `progress` is called from several threads.
     """
+    pieces = pieces or Pieces()
     constraints = await asyncio.to_thread(task_constraints, config)
+    check_templates(config)
     async with AsyncExitStack() as stack:
-        weights = {
-            name: await asyncio.to_thread(resolve_weights, name, model, config.cache_path, progress)
-            for name, model in config.local_models.items()
-        }
-        supervisors = {
-            name: Supervisor(
-                engine_config(config.public_name(name), model, weights[name], cache_path=config.cache_path),
-                on_progress=_loading(name, progress),
+        weights = await _resolved(config, pieces, stack, progress)
+        models = await _models(config, pieces, stack, weights, progress)
+        guarded = await _guards(config, pieces, stack)
+        pokt = await stack.enter_async_context(
+            pieces.held(_pokt_key(config), lambda: _pokt(config, weights, guarded))
+        )
+        with pieces.embedding(models) as embedders:
+            memories = await _memories(config, pieces, stack, embedders)
+            pieces.memories |= memories
+            door = await stack.enter_async_context(
+                pieces.held(
+                    ("door", config.vector_stores, config.serves_vector_stores, config.cache_path),
+                    lambda: open_door(config, embedders, pieces.memories),
+                )
             )
-            for name, model in config.local_models.items()
-        }
-        for supervisor in supervisors.values():
-            stack.push_async_callback(supervisor.stop)
-        await _start_all(supervisors)
-        guards = [
-            await stack.enter_async_context(_guarding(name, model, config.server.max_body_bytes))
-            for name, model in config.remote_models.items()
-        ]
-        guarded = {guard.policy.public_name: guard for guard in guards}
-        pokt = await open_source(config, weights=weights, guards=guarded)
-        if pokt is not None:
-            stack.push_async_callback(pokt.stop)
-        models = {name: LocalModel(config.public_name(name), sup) for name, sup in supervisors.items()}
-        memories = await stack.enter_async_context(open_memories(config, models))
-        door = await stack.enter_async_context(open_door(config, models, memories))
-        task_models = {
-            name: _task_model(config, task, models, guarded) for name, task in config.tasks.items()
-        }
-        tasks = {
-            name: Task(
-                name,
-                _within_model(config, task),
-                task_models[name],
-                constraint=constraints.get(name),
-                recall=_recall(task, memories, task_models[name]),
-                threads_per_session=config.threads(task.model),
-            )
-            for name, task in config.tasks.items()
-        }
+            tasks = {
+                name: await stack.enter_async_context(
+                    pieces.held(
+                        _task_key(config, name, models, guarded, memories, constraints.get(name)),
+                        partial(_task, config, name, constraints.get(name), models, guarded, memories),
+                    )
+                )
+                for name in config.tasks
+            }
+            pieces.adopt(config, memories)
         served = {model.name: model for model in models.values()}
         yield Runtime(config, served, guarded, tasks, door, pokt, memories)
+
+
+async def _resolved(
+    config: Config, pieces: Pieces, stack: AsyncExitStack, progress: Progress
+) -> dict[str, Path]:
+    """Return the files of the local models, fetched one after the other."""
+
+    @asynccontextmanager
+    async def resolved(name: str, model: ModelConfig) -> AsyncIterator[Path]:
+        yield await asyncio.to_thread(resolve_weights, name, model, config.cache_path, progress)
+
+    return {
+        name: await stack.enter_async_context(
+            pieces.held(("weights", name, model, config.cache_path), partial(resolved, name, model))
+        )
+        for name, model in config.local_models.items()
+    }
+
+
+async def _models(
+    config: Config,
+    pieces: Pieces,
+    stack: AsyncExitStack,
+    weights: Mapping[str, Path],
+    progress: Progress,
+) -> dict[str, LocalModel]:
+    """Start all models side by side; raise the first failure once all have come to an end."""
+
+    hang_s = config.limits.engine_hang_s
+
+    async def started(name: str, model: ModelConfig) -> LocalModel:
+        engine = engine_config(config.public_name(name), model, weights[name], cache_path=config.cache_path)
+        running = pieces.held(
+            ("model", name, model, engine), lambda: _running(name, engine, hang_s, progress)
+        )
+        local = await stack.enter_async_context(running)
+        local.allow_silence(hang_s)  # one that runs already may have begun with another
+        return local
+
+    names = list(config.local_models)
+    results = await asyncio.gather(
+        *(started(name, config.local_models[name]) for name in names), return_exceptions=True
+    )
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return {name: model for name, model in zip(names, results, strict=True) if isinstance(model, LocalModel)}
+
+
+@asynccontextmanager
+async def _running(
+    name: str, engine: EngineConfig, hang_s: float, progress: Progress
+) -> AsyncIterator[LocalModel]:
+    supervisor = Supervisor(engine, on_progress=_loading(name, progress), hang_s=hang_s)
+    try:
+        await supervisor.start()
+        yield LocalModel(engine.name, supervisor)
+    finally:
+        await supervisor.stop()
+
+
+async def _guards(config: Config, pieces: Pieces, stack: AsyncExitStack) -> dict[str, Guard]:
+    """Return the remote models by their public names."""
+    max_body_bytes = config.server.max_body_bytes
+    guards = [
+        await stack.enter_async_context(
+            pieces.held(
+                ("guard", name, model, max_body_bytes), partial(_guarding, name, model, max_body_bytes)
+            )
+        )
+        for name, model in config.remote_models.items()
+    ]
+    return {guard.policy.public_name: guard for guard in guards}
+
+
+def _pokt_key(config: Config) -> tuple[object, ...]:
+    name = config.pokt_model
+    model = None if name is None else config.models[name]
+    return ("pokt", config.pokt, name, model, config.server.max_body_bytes, config.cache_path)
+
+
+@asynccontextmanager
+async def _pokt(
+    config: Config, weights: Mapping[str, Path], guards: Mapping[str, Guard]
+) -> AsyncIterator[PoktSource | None]:
+    source = await open_source(config, weights=weights, guards=guards)
+    try:
+        yield source
+    finally:
+        if source is not None:
+            await source.stop()
+
+
+async def _memories(
+    config: Config, pieces: Pieces, stack: AsyncExitStack, embedders: Mapping[str, Embedder]
+) -> dict[str, Memory]:
+    """Open the memories. One that is open already may get another configuration, later, by `adopt`."""
+    memories = {}
+    for name, settings in config.memories.items():
+        key = ("memory", name, settings.store, settings.embedding_model, config.cache_path)
+        opening = partial(open_memory, name, settings, embedders, config.cache_path)
+        memory = await stack.enter_async_context(pieces.held(key, opening))
+        if memory.store.identity != identity_of(embedders[settings.embedding_model]):
+            raise ConfigError(
+                f"memories.{name}: it is open with vectors of another model than {settings.embedding_model}"
+                " is now; this needs a start"
+            )
+        memories[name] = memory
+    return memories
+
+
+def _task_key(
+    config: Config,
+    name: str,
+    models: Mapping[str, LocalModel],
+    guards: Mapping[str, Guard],
+    memories: Mapping[str, Memory],
+    constraint: Constraint | None,
+) -> tuple[object, ...]:
+    task = config.tasks[name]
+    model = models.get(task.model) or guards[config.public_name(task.model)]
+    memory = None if task.memorization is None else memories[task.memorization.memory]
+    return ("task", name, _within_model(config, task), config.models[task.model], constraint, model, memory)
+
+
+@asynccontextmanager
+async def _task(
+    config: Config,
+    name: str,
+    constraint: Constraint | None,
+    models: Mapping[str, LocalModel],
+    guards: Mapping[str, Guard],
+    memories: Mapping[str, Memory],
+) -> AsyncIterator[Task]:
+    task = config.tasks[name]
+    model = _task_model(config, task, models, guards)
+    yield Task(
+        name,
+        _within_model(config, task),
+        model,
+        constraint=constraint,
+        recall=_recall(task, memories, model),
+        threads_per_session=config.threads(task.model),
+    )
 
 
 def _task_model(
@@ -161,50 +373,8 @@ def _counter(directory: Path) -> tuple[TokenCounter, bool]:
     return TokenCounter.from_directory(directory, render), template is not None
 
 
-def engine_config(name: str, model: ModelConfig, weights: Path, *, cache_path: Path) -> EngineConfig:
-    """Return what the engine process of a model is told."""
-    native = None if model.library else native_library(cache_path)
-    return EngineConfig(
-        name=name,
-        path=str(weights),
-        library=str(model.library) if model.library else None,
-        native_library=str(native) if native else None,
-        context_size=model.context_size,
-        cells=max(model.cache_tokens, model.context_size),
-        batch_size=model.batch_size,
-        max_sequences=model.max_sequences,
-        threads=min(model.threads_per_session, _num_cores()),
-        gpu_layers=_gpu_layers(model),
-        architecture=model.architecture,
-        lora_adapters=tuple(map(str, model.lora_adapters)),
-        pooling=model.pooling,
-        normalize=model.normalize,
-        chat_template=model.chat_template,
-    )
-
-
-async def _start_all(supervisors: Mapping[str, Supervisor]) -> None:
-    """Start all side by side; raise the first failure once all have come to an end."""
-    results = await asyncio.gather(*(s.start() for s in supervisors.values()), return_exceptions=True)
-    for result in results:
-        if result is not None:
-            raise result
-
-
 def _loading(name: str, progress: Progress) -> Callable[[float], None]:
     def report(fraction: float) -> None:
         progress(f"loading {name}", round(100 * fraction), 100)
 
     return report
-
-
-def _gpu_layers(model: ModelConfig) -> int:
-    if not model.use_gpu:
-        return 0
-    return -1 if model.gpu_layers is None else model.gpu_layers
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -79,31 +79,3 @@ def test_a_missing_file_is_told_under_every_name_of_the_flag(
 def test_the_first_request_can_be_pasted(text: str, expected: str) -> None:
     """It asks the first task, and names the key's variable, never the key, when one is needed."""
     assert first_request(parse_config(text, {}), "http://h:1") == expected
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (
-            'package = "smollm2-135m-instruct"\nmax_tokens = 3',
-            "models.m: public_name, max_tokens and allow_logprobs",
-        ),
-        (
-            'package = "smollm2-135m-instruct"\npublic_name = "p"',
-            "models.m: public_name, max_tokens and allow_logpr",
-        ),
-        (
-            'package = "smollm2-135m-instruct"\nallow_logprobs = false',
-            "models.m: public_name, max_tokens and allow",
-        ),
-    ],
-)
-def test_rules_that_nothing_would_keep_are_not_served(
-    model: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The server ends before it fetches or loads anything."""
-    file = tmp_path / "a.toml"
-    file.write_text(f'bind_address = "127.0.0.1:0"\npublic = true\n[models.m]\n{model}\n')
-
-    assert run(["serve", "--config", str(file)]) == 2
-    assert message in capsys.readouterr().err

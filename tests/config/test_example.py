@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = ROOT / "arriero.example.toml"
 DOCUMENTATION = ROOT / "docs" / "configuration.md"
 KEY_LINE = re.compile(r"^(?:# )?([a-z0-9_]+) = (.+)$")
-HEADER = re.compile(r"^\[([a-z]+)(?:\.([a-z0-9]+))?\]$")
+HEADER = re.compile(r"^\[([a-z_]+)(?:\.([a-z0-9]+))?\]$")
 REMOTE = "remote_models."
 """Where the paths of this test put the tables [models.NAME] with an upstream."""
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from arriero.config.schema import Config
     from arriero.core import Delta, GenerateRequest
+    from arriero.memory.memory import Memory
 
 CONFIG = """
 [auth]
@@ -126,6 +127,7 @@ class Stage:
     tasks: Mapping[str, Task]
     guards: Mapping[str, Guard] = field(default_factory=dict)
     pokt: PoktSource | None = None
+    memories: Mapping[str, Memory] = field(default_factory=dict)
 
 
 def staged(model: ScriptedModel, extra: str = "", *, public: bool = False) -> Stage:

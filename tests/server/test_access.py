@@ -190,7 +190,7 @@ async def test_the_admin_api_is_for_admins(site: Site, make: Make) -> None:
 WRONG: list[tuple[dict[str, Any], str | None]] = [
     ({}, "name"),
     ({"name": ""}, "name"),
-    ({"name": "x", "grant": {}}, None),
+    ({"name": "x", "grant": {}}, "grant"),
     ({"name": "x", "grants": {"tasks": "t"}}, "grants.tasks"),
     ({"name": "x", "limits": {"requests_per_minute": 0}}, "limits.requests_per_minute"),
     ({"name": "x", "expires_at": 1}, "expires_at"),

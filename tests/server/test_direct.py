@@ -310,3 +310,23 @@ async def test_max_concurrent() -> None:
         await eventually(lambda: served.guard.num_running == 0)
 
         assert (await served.post(asking())).status_code == 200
+
+
+async def test_a_known_key_opens_nothing_for_others() -> None:
+    """A key that was seen is taken at once; what only resembles its header is the application's to refuse."""
+    bearer_twice = [("authorization", KEY["authorization"])] * 2
+    others = [
+        {"authorization": KEY["authorization"] + "x"},
+        {"authorization": KEY["authorization"].lower()},
+        {"authorization": ""},
+        {},
+        bearer_twice,
+        KEY | {"x-api-key": "other"},
+    ]
+    async with site(*[WHOLE] * 8) as served:
+        known = [(await served.post(asking())).status_code for _ in range(2)]
+        assert (known, served.left) == ([200, 200], 0)
+
+        for headers in others:
+            await served.post(asking(), headers=headers)
+        assert served.left == len(others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -19,13 +20,15 @@ from arriero.server.serve import address, bound_socket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 PROGRAM = textwrap.dedent("""
     import asyncio, sys
     from contextlib import asynccontextmanager
+    from pathlib import Path
     from types import SimpleNamespace
     from arriero.config.load import parse_config
-    from arriero.server.serve import serve
+    from arriero.server.serve import Source, serve
     from arriero.tasks.task import Task
     from arriero.testing.echo import EchoModel
 
@@ -47,7 +50,7 @@ PROGRAM = textwrap.dedent("""
         finally:
             print("closed", flush=True)
 
-    config = parse_config(f'''
+    text = f'''
     [limits]
     drain_s = {0 if "hurry" in sys.argv else 5}
     [server]
@@ -58,15 +61,20 @@ PROGRAM = textwrap.dedent("""
     url = "http://127.0.0.1:1/m.gguf"
     [tasks.t]
     model = "m"
-    ''', {})
-    sys.exit(serve(config, opener=opened))
+    '''
+    config = parse_config(text, {})
+    texts = iter([text + 'prefix = "new"', "nonsense = 1"])
+    source = Source(Path("nowhere"), lambda: parse_config(next(texts), {}))
+    sys.exit(serve(config, opener=opened, source=source))
 """)
 
 
 @asynccontextmanager
-async def serving_process(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def serving_process(*arguments: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PROGRAM, *arguments, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-c", PROGRAM, *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, **environment},
     )
     try:
         yield process
@@ -175,3 +183,30 @@ def test_an_ipv6_address_is_written_with_brackets() -> None:
     """The URL can be pasted."""
     with bound_socket(parse_config('bind_address = "[::1]:0"', {}).server) as listener:
         assert address(listener) == f"http://[::1]:{listener.getsockname()[1]}"
+
+
+async def test_a_hangup_reads_the_configuration_again(tmp_path: Path) -> None:
+    """systemd hears of it; the first new one is served and the old one closed, a faulty one is refused."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        async with serving_process(NOTIFY_SOCKET=str(tmp_path / "notify")) as process:
+            assert await line_of(process) == "loading"
+            await line_of(process)
+            assert await said(manager) == "READY=1"
+            process.send_signal(signal.SIGHUP)
+            assert [await said(manager) for _ in range(2)] == ["RELOADING=1", "READY=1"]
+            assert [await line_of(process) for _ in range(2)] == ["loading", "closed"]
+            process.send_signal(signal.SIGHUP)
+            assert [await said(manager) for _ in range(2)] == ["RELOADING=1", "READY=1"]
+            process.send_signal(signal.SIGTERM)
+
+            assert await said(manager) == "STOPPING=1"
+            assert await line_of(process) == "closed"
+            assert await process.wait() == 0
+
+
+async def said(manager: socket.socket) -> str:
+    """Return the first line of the next word that systemd hears."""
+    async with asyncio.timeout(20):
+        return (await asyncio.get_running_loop().sock_recv(manager, 200)).decode().partition("\n")[0]

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from arriero.cli.terminal import progress
-from arriero.runtime import Runtime, open_runtime
+from arriero.runtime import Pieces, Runtime, open_runtime
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def open_with_progress(config: Config) -> AsyncIterator[Runtime]:
-    """Open the runtime; the progress is gone when it is open."""
+async def open_with_progress(config: Config, pieces: Pieces | None = None) -> AsyncIterator[Runtime]:
+    """Open the runtime; the progress is gone when it is open. pieces: as `open_runtime` takes them."""
     async with AsyncExitStack() as stack:
         with progress() as shown:
-            runtime = await stack.enter_async_context(open_runtime(config, shown))
+            runtime = await stack.enter_async_context(open_runtime(config, shown, pieces))
         yield runtime

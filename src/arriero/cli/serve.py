@@ -6,7 +6,7 @@ environment variable of its key, so that every check of the configuration sees i
 
 from __future__ import annotations
 
-import logging
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -38,11 +38,12 @@ def command(config: Path | None, starter: bool, host: str | None, port: int | No
     for warning in source.warnings(path, loaded, flags):
         click.echo(f"warning: {warning}", err=True)
     from arriero.cli.loading import open_with_progress
-    from arriero.server.serve import serve
+    from arriero.runtime import Pieces
+    from arriero.server.log import logging_to_stderr
+    from arriero.server.serve import Source, serve
 
-    logging.basicConfig(
-        level=loaded.telemetry.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    def reread() -> Config:
+        return source.loaded(path, starter=False, overrides=flags)
 
     def announce(line: str) -> None:
         click.echo(line)
@@ -50,7 +51,14 @@ def command(config: Path | None, starter: bool, host: str | None, port: int | No
         if request := first_request(loaded, url):
             click.echo(f"A first request:\n\n    {request}\n")
 
-    return serve(loaded, opener=open_with_progress, announce=announce)
+    with logging_to_stderr(loaded.telemetry) as log_writer:
+        return serve(
+            loaded,
+            opener=partial(open_with_progress, pieces=Pieces()),
+            announce=announce,
+            source=Source(path, reread),
+            log_writer=log_writer,
+        )
 
 
 def first_request(config: Config, url: str) -> str:

@@ -40,6 +40,9 @@ class ServerConfig(Table, frozen=True):
     ] = None
     max_concurrent: Annotated[Count, Meta(description="Requests served at a time; others wait.")] = 8
     max_body_bytes: Annotated[Count, Meta(description="Largest request body.")] = 4 * 1024 * 1024
+    reload: Annotated[
+        bool, Meta(description="Read the configuration again when its file changes. SIGHUP always does.")
+    ] = False
 
     @property
     def host(self) -> str:
@@ -85,23 +88,31 @@ class LimitsConfig(Table, frozen=True):
     max_held_body_bytes: Annotated[
         Count, Meta(description="Bodies of all requests that are being served; more are refused.")
     ] = 256 * 1024 * 1024
-    header_timeout_s: Annotated[Seconds, Meta(description="Seconds for the headers of a request.")] = 10
+    header_timeout_s: Annotated[Seconds, Meta(description="Seconds for the headers of a request.")] = 10.0
     body_grace_s: Annotated[
         Seconds, Meta(description="Seconds for a body; one that takes longer must keep the least rate.")
-    ] = 10
+    ] = 10.0
     min_body_bytes_per_s: Annotated[
         Count, Meta(description="The least rate of a body, reckoned after `body_grace_s`.")
     ] = 1024
     keep_alive_timeout_s: Annotated[
         Seconds, Meta(description="Seconds after which a connection without a request is closed.")
-    ] = 30
+    ] = 30.0
     write_stall_s: Annotated[
         Seconds, Meta(description="Seconds after which a client that reads nothing is cut.")
-    ] = 30
+    ] = 30.0
     drain_s: Annotated[
         CountOrZero,
         Meta(description="Seconds that running answers may go on when the server is told to stop."),
     ] = 30
+    drain_delay_s: Annotated[
+        CountOrZero,
+        Meta(description="Seconds before that in which all is served as ever, but /readyz says no."),
+    ] = 0
+    engine_hang_s: Annotated[
+        Seconds,
+        Meta(description="Seconds without a sign of life after which a busy engine process is ended."),
+    ] = 60.0
 
 
 class TelemetryConfig(Table, frozen=True):
@@ -110,6 +121,16 @@ class TelemetryConfig(Table, frozen=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least severe log lines to write.")
     ] = "info"
+    log_format: Annotated[
+        Literal["logfmt", "json"], Meta(description="How each line of the log is written.")
+    ] = "logfmt"
+    log_prompts: Annotated[
+        bool, Meta(description="Write what callers ask into the line of each request.")
+    ] = False
+    metrics: Annotated[
+        Literal["admin", "public", "off"],
+        Meta(description="Who may read /metrics: keys that may administrate, anybody, nobody."),
+    ] = "admin"
 
 
 class ModelConfig(GuardKeys, frozen=True):

@@ -48,6 +48,20 @@ class LocalModel:
         return self._supervisor.is_ready
 
     @property
+    def state(self) -> str:
+        """`ready`, `loading`, `restarting`, or `failed`, which is tried again."""
+        return self._supervisor.state
+
+    @property
+    def problem(self) -> str | None:
+        """Why the model cannot serve; None while it can."""
+        return self._supervisor.problem
+
+    def allow_silence(self, hang_s: float) -> None:
+        """Say how long the busy engine process may give no sign of life."""
+        self._supervisor.hang_s = hang_s
+
+    @property
     def restarts(self) -> int:
         """How often the engine process had to be started again."""
         return self._supervisor.restarts

@@ -7,7 +7,6 @@ process dies every sink gets an EngineError, and new requests get Unavailable un
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -19,12 +18,14 @@ from typing import Protocol, cast
 
 from arriero.core import Delta, ModelInfo
 from arriero.engine import wire
+from arriero.engine.hang import LOOKS, Silence, activity_of
 from arriero.errors import ArrieroError, ConfigError, EngineError, Unavailable
 
 logger = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.25
 LONGEST_BACKOFF_S = 30.0
+HANG_S = 60.0
 LOAD_TIMEOUT_S = 600.0
 """A model that reports no progress for this long is given up."""
 
@@ -43,11 +44,23 @@ class Supervisor:
     """Owns the engine process of one model. Use `start`, then `request`, at the end `stop`."""
 
     def __init__(
-        self, config: wire.EngineConfig, *, on_progress: Callable[[float], None] | None = None
+        self,
+        config: wire.EngineConfig,
+        *,
+        on_progress: Callable[[float], None] | None = None,
+        hang_s: float = HANG_S,
     ) -> None:
+        """hang_s: how long the process may have work and give no sign of life."""
         self.config = config
         self.stats = wire.EngineStats()
         self.restarts = 0
+        self.hang_s = hang_s
+        self.problem: str | None = None
+        """Why the model cannot serve; None while it can, and while it loads for the first time."""
+        self._is_failing = False
+        self._heard = 0
+        self._has_hung = False
+        self._hang_watcher: asyncio.Task[None] | None = None
         self._on_progress = on_progress
         self._info: ModelInfo | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,6 +82,15 @@ class Supervisor:
         return self._is_ready
 
     @property
+    def state(self) -> str:
+        """`ready`, `loading`, `restarting`, or `failed`: the last try to start it again did not succeed."""
+        if self._is_ready:
+            return "ready"
+        if self.problem is None:
+            return "loading"
+        return "failed" if self._is_failing else "restarting"
+
+    @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
@@ -76,14 +98,15 @@ class Supervisor:
         """Start the process and wait until the model is loaded. Raises ConfigError if it cannot be."""
         connection = await self._launch()
         self._watcher = asyncio.create_task(self._watch(connection), name=f"watch {self.config.name}")
+        self._hang_watcher = asyncio.create_task(self._watch_hang(), name=f"hang {self.config.name}")
 
     async def stop(self) -> None:
         """End the process and fail what is still running."""
         self._is_ready = False
-        if self._watcher:
-            self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+        for watcher in (self._watcher, self._hang_watcher):
+            if watcher:
+                watcher.cancel()
+                await asyncio.wait([watcher])
         await self._end_process()
         self._fail_all(Unavailable(f"model {self.config.name} is shutting down"))
 
@@ -121,7 +144,7 @@ class Supervisor:
         except BaseException:
             await self._end_process()
             raise
-        self._is_ready = True
+        self._is_ready, self._is_failing, self.problem = True, False, None
         return connection
 
     async def _wait_ready(self, connection: _Connection) -> ModelInfo:
@@ -152,6 +175,7 @@ class Supervisor:
             await connection.closed.wait()
             self._is_ready = False
             words = await self._exit_words()
+            self.problem = f"its engine {words}"
             logger.error("engine of model %s %s", self.config.name, words)
             self.stats = wire.EngineStats()
             self._fail_all(
@@ -163,12 +187,28 @@ class Supervisor:
                 try:
                     connection = await self._launch()
                 except ArrieroError as exc:
+                    self._is_failing, self.problem = True, exc.message
                     logger.error("engine of model %s did not restart: %s", self.config.name, exc)
                 else:
                     break
             self.restarts += 1
             logger.warning("engine of model %s is back", self.config.name)
             backoff_s = FIRST_BACKOFF_S
+
+    async def _watch_hang(self) -> None:
+        """End a process that hangs; `_watch` starts it again."""
+        silence = Silence()
+        while True:
+            await asyncio.sleep(self.hang_s / LOOKS)
+            process = self._process
+            if process is None or not self._is_ready:
+                silence = Silence()
+                continue
+            activity = activity_of(process.pid)
+            if silence.look(is_busy=bool(self._sinks), heard=self._heard, activity=activity):
+                logger.error("engine of model %s hangs and is ended", self.config.name)
+                self._has_hung = True
+                process.kill()
 
     async def _end_process(self) -> None:
         connection, process = self._connection, self._process
@@ -181,6 +221,9 @@ class Supervisor:
     async def _exit_words(self) -> str:
         process = self._process
         code = await asyncio.to_thread(process.wait) if process else 0
+        if self._has_hung:
+            self._has_hung = False
+            return "did nothing for too long and was ended"
         if code < 0:
             return f"died of {signal.Signals(-code).name}"
         return f"ended with code {code}"
@@ -188,6 +231,7 @@ class Supervisor:
     # -- reports
 
     def _on_report(self, report: wire.Report) -> None:
+        self._heard += 1
         if type(report) is wire.Step:  # nearly all are
             if report.stats is not None:
                 self.stats = report.stats

@@ -32,10 +32,12 @@ SLACK = 4
 class Circuit:
     """Whether one upstream may be asked."""
 
-    __slots__ = ("_clock", "_failures", "_is_trying", "_pause_s", "_pauses_until")
+    __slots__ = ("_clock", "_failures", "_is_trying", "_pause_s", "_pauses_until", "num_failures")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.num_failures = 0
+        """Of all time."""
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
         self._pauses_until: float | None = None
@@ -66,6 +68,7 @@ class Circuit:
 
     def fail(self) -> None:
         """The upstream has not answered, or could not."""
+        self.num_failures += 1
         self._failures += 1
         if self._pauses_until is None and self._failures < FAILURES:
             return
@@ -86,6 +89,8 @@ class Balancer:
 
     def choose(self, affinity: bytes | None, tried: Collection[int] = ()) -> int | None:
         """Return an upstream, None if there is none to be asked. Changes nothing."""
+        if len(self.circuits) == 1:
+            return 0 if 0 not in tried and self.circuits[0].is_passable else None
         candidates = [
             index for index, circuit in enumerate(self.circuits) if index not in tried and circuit.is_passable
         ]

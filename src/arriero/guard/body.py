@@ -30,11 +30,15 @@ class Body:
     `values` is for reading. `raws` holds their spellings, None where those are canonical.
     """
 
-    __slots__ = ("_raws", "values")
+    __slots__ = ("_raws", "most_bytes", "values")
 
-    def __init__(self, values: dict[str, Any], raws: dict[str, msgspec.Raw] | None) -> None:
+    def __init__(
+        self, values: dict[str, Any], raws: dict[str, msgspec.Raw] | None, most_bytes: int | None = None
+    ) -> None:
         self.values = values
         self._raws = raws
+        self.most_bytes = most_bytes
+        """A bound of `size` for all members together that were read and not set since; None = not known."""
 
     def get(self, name: str) -> Any:
         """Return a member's value; None if it is null or not there."""
@@ -48,8 +52,7 @@ class Body:
         """
         if name not in self.values:
             return 0
-        spelling = _encode(self.values[name]) if self._raws is None else bytes(self._raws[name])
-        return len(spelling) if spelling.isascii() else 3 * len(spelling)
+        return _most_bytes(_encode(self.values[name]) if self._raws is None else bytes(self._raws[name]))
 
     def put(self, name: str, value: Any) -> None:
         """Set a member in its place, or add it at the end."""
@@ -85,7 +88,11 @@ def read_body(data: bytes, *, max_bytes: int) -> Body:
     except (ValueError, msgspec.DecodeError) as exc:  # not UTF-8, not JSON, thousands of digits
         raise InvalidRequest(f"the request body is not valid JSON: {exc}") from exc
     _require_shallow(values, data)
-    return Body(values, raws)
+    return Body(values, raws, _most_bytes(data))
+
+
+def _most_bytes(spelling: bytes) -> int:
+    return len(spelling) if spelling.isascii() else 3 * len(spelling)
 
 
 def _read_canonical(data: bytes) -> tuple[dict[str, Any], dict[str, msgspec.Raw] | None] | None:

@@ -1,5 +1,8 @@
 """One connection to an upstream: HTTP/1.1 by httptools on an asyncio protocol, one answer at a time.
 
+The parser is passed by for what `scan.py` reads: a whole answer in one read, a whole chunk in one read. It
+stands before an answer, or between two chunks, and does not notice.
+
 Owns the framing of answers and their deadlines. Nothing that the framing does not prove is taken for the
 end of an answer, and nothing that follows an answer is read. It must not know what answers say. Whoever
 asks hands in a `Sink`; `answer.py` has one to be awaited. No job and no future is made here.
@@ -8,11 +11,12 @@ asks hands in a `Sink`; `answer.py` has one to be awaited. No job and no future 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
 from arriero.guard.failure import UpstreamFailed, UpstreamTimeout
+from arriero.guard.scan import MAX_HEADERS, Head, Header, whole_answer, whole_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,11 +24,8 @@ if TYPE_CHECKING:
     from arriero.config.remote import TimeoutsConfig
     from arriero.errors import ServiceError
 
-    Header = tuple[bytes, bytes]
-
 MAX_HEAD_BYTES = 64 << 10
 """Of a head, of trailers, and of whatever else stands between two pieces of a body."""
-MAX_HEADERS = 128
 TICK_S = 1.0
 """Deadlines move with each read; the one timer looks at most this much later, and so is seldom set."""
 LINGER_S = 1.0
@@ -35,17 +36,6 @@ _FINAL = 200
 
 class Unanswered(UpstreamFailed):
     """The connection ended before any byte of an answer came."""
-
-
-class Head(NamedTuple):
-    """The head of an answer."""
-
-    status: int
-    headers: list[Header]
-
-    def get(self, name: bytes) -> bytes:
-        """Return the value of a header by its name in lower case; all values if there are several."""
-        return b", ".join(value for known, value in self.headers if known == name)
 
 
 class Sink(Protocol):
@@ -70,6 +60,39 @@ class Sink(Protocol):
 
 class Connection(asyncio.Protocol):
     """The asyncio protocol. `freed` is called when an answer is complete and another can be asked for."""
+
+    __slots__ = (
+        "_deadline",
+        "_ends_at",
+        "_first_byte_s",
+        "_freed",
+        "_head",
+        "_headers",
+        "_idle_s",
+        "_is_asked",
+        "_is_begun",
+        "_is_between_chunks",
+        "_is_closed",
+        "_is_complete",
+        "_is_delimited",
+        "_is_head_due",
+        "_is_kept",
+        "_is_lingering",
+        "_is_paused",
+        "_looks_at",
+        "_loop",
+        "_lost",
+        "_now",
+        "_parser",
+        "_pieces",
+        "_silence_s",
+        "_sink",
+        "_timer",
+        "_total_s",
+        "_transport",
+        "_unused_bytes",
+        "is_reused",
+    )
 
     def __init__(
         self,
@@ -103,13 +126,12 @@ class Connection(asyncio.Protocol):
     def request(self, message: bytes, sink: Sink) -> None:
         """Send a whole request; its answer goes to the sink, which lets go by `abort` or `linger`."""
         self._sink = sink
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None
         self._head: Head | None = None
         self._headers: list[Header] = []
         self._is_asked = True
         self._is_delimited = self._is_begun = self._is_complete = self._is_kept = False
-        self._is_lingering = False
-        self._is_head_due = False
+        self._is_lingering = self._is_head_due = self._is_between_chunks = False
         self._unused_bytes = 0
         now = self._now()
         self._ends_at = float("inf") if self._total_s is None else now + self._total_s
@@ -158,18 +180,36 @@ class Connection(asyncio.Protocol):
         if not self._is_asked:  # nobody asked
             self.abort()
             return
+        if self._is_between_chunks and self._sink is not None and (piece := whole_chunk(data)) is not None:
+            self._deadline = deadline = min(self._now() + self._silence_s, self._ends_at)
+            if deadline < self._looks_at:
+                self._watch(deadline)
+            self._sink.take_piece(piece)
+            return
+        if not self._is_begun and (answer := whole_answer(data)) is not None:
+            self._is_begun = self._is_delimited = self._is_head_due = True
+            self._is_complete = self._is_kept = True
+            self._head, body = answer
+            if body:
+                self._pieces.append(body)
+            self._deliver(None)
+            return
         if not self._is_begun or self._head is not None:
             # After its first byte a head has one idle time to be complete, however slowly it comes.
             self._watch(self._now() + self._silence_s)
         self._is_begun = True
         self._unused_bytes += len(data)
         failure: ServiceError | None = None
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
         try:
             self._parser.feed_data(data)
             if self._unused_bytes > MAX_HEAD_BYTES:
                 raise UpstreamFailed("the upstream's answer has an endless head")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, UpstreamFailed) as exc:
             failure = _failure(exc)
+        # Where the last line end was not that of a chunk, the parser is in the midst of something.
+        self._is_between_chunks = self._is_between_chunks and failure is None and data.endswith(b"\r\n")
         self._deliver(failure)
 
     def eof_received(self) -> None:
@@ -205,6 +245,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         if self._head is not None:
             return
+        assert self._parser is not None
         status, headers = self._parser.get_status_code(), self._headers
         self._headers = []
         if status == _SWITCHING:
@@ -222,8 +263,15 @@ class Connection(asyncio.Protocol):
             raise UpstreamFailed("the upstream sent more than its last word")
         self._pieces.append(piece)
 
+    def on_chunk_header(self) -> None:
+        self._is_between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self._is_between_chunks = True
+
     def on_message_complete(self) -> None:
-        if self._head is not None:
+        self._is_between_chunks = False
+        if self._head is not None and self._parser is not None:
             self._is_complete = True
             self._is_kept = self._parser.should_keep_alive()
 
@@ -267,7 +315,9 @@ class Connection(asyncio.Protocol):
             sink.take_failure(failure)
 
     def _watch(self, deadline: float) -> None:
-        self._deadline = deadline = min(deadline, self._ends_at)
+        if deadline > self._ends_at:
+            deadline = self._ends_at
+        self._deadline = deadline
         if deadline < self._looks_at:
             if self._timer is not None:
                 self._timer.cancel()

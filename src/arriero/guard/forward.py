@@ -9,11 +9,12 @@ Owns the number of requests that are under way.
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from arriero.errors import Overloaded, ServiceError, UnknownName
+from arriero.errors import Overloaded, RequestError, ServiceError, UnknownName
 from arriero.guard.affinity import affinity_of
 from arriero.guard.answer import rewritten_answer
 from arriero.guard.body import read_body
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from arriero.config.remote import RemoteModelConfig
-    from arriero.guard.connection import Head, Header
     from arriero.guard.passage import Outlet
     from arriero.guard.policy import Policy
     from arriero.guard.replicas import Reply
     from arriero.guard.request import Checked
+    from arriero.guard.scan import Head, Header
 
     Count = Callable[[Checked], Awaitable[int | None]]
 
@@ -143,10 +144,12 @@ class Guard:
         self._forward_headers = frozenset(name.lower().encode() for name in forward_headers)
         self._passing_headers = self._forward_headers | {b"traceparent"}
         self._own_headers = {
-            stream: upstream_headers((), stream=stream, authorization=self._authorization)
+            stream: tuple(upstream_headers((), stream=stream, authorization=self._authorization))
             for stream in (False, True)
         }
         self._max_concurrent = max_concurrent
+        self.actions: Counter[str] = Counter()
+        """How many requests were refused, cropped, or lost members."""
         self._running = 0
         self._count = count
         self._upstream_counter = UpstreamCounter(self._tokenize)
@@ -197,10 +200,11 @@ class Guard:
 
     async def forward(self, route: Route, body: bytes, headers: Iterable[Header]) -> Whole | Stream:
         """Answer a request. Raises what is wrong with it, or with the upstream, which no error names."""
+        lowered = [(name.lower(), value) for name, value in headers]
         checked = self._entered(route, body)
         answer: Whole | Stream | None = None
         try:
-            answer = await self._answer(await self._fitted(checked), headers)
+            answer = await self._answer(await self._fitted(checked), lowered)
         finally:
             if not isinstance(answer, Stream):
                 self._running -= 1
@@ -209,6 +213,7 @@ class Guard:
     def pass_on(self, route: Route, body: bytes, headers: Sequence[Header], outlet: Outlet) -> Passage:
         """Answer a request through an outlet, without waiting where that can be.
 
+        headers: of the caller, their names in small letters.
         Raises RequestError, Overloaded; the outlet hears of nothing then.
         """
         passage = Passage(self, self._entered(route, body), headers, outlet)
@@ -223,7 +228,16 @@ class Guard:
         """Return the checked request, which has a place here until `leave`."""
         if route not in self._routes:
             raise UnknownName("model", self.policy.public_name, param="model")
-        checked = checked_request(route, read_body(body, max_bytes=self.policy.max_body_bytes), self.policy)
+        try:
+            body_read = read_body(body, max_bytes=self.policy.max_body_bytes)
+            checked = checked_request(route, body_read, self.policy)
+        except RequestError:
+            self.actions["refused"] += 1
+            raise
+        if checked.dropped:
+            self.actions["members_dropped"] += 1
+        if checked.is_cropped:
+            self.actions["cropped"] += 1
         if self._running >= self._max_concurrent:
             raise Overloaded(f"{self._running} requests are under way; try again later")
         self._running += 1
@@ -244,7 +258,7 @@ class Guard:
     async def reply(
         self,
         checked: Checked,
-        headers: Iterable[Header],
+        headers: Sequence[Header],
         *,
         refused_by: int | None = None,
         fresh: bool = False,
@@ -254,7 +268,7 @@ class Guard:
         request, affinity = self.request(checked, headers), self.affinity(checked)
         return await self.replicas.send(request, affinity, refused_by=refused_by, fresh=fresh)
 
-    async def _answer(self, checked: Checked, headers: Iterable[Header]) -> Whole | Stream:
+    async def _answer(self, checked: Checked, headers: Sequence[Header]) -> Whole | Stream:
         reply = await self.reply(checked, headers)
         try:
             return await self._told(checked, reply)
@@ -273,18 +287,15 @@ class Guard:
         """Return what requests share that are best served by the same upstream."""
         return affinity_of(checked.route, checked.body) if self.replicas.num_upstreams > 1 else None
 
-    def request(self, checked: Checked, headers: Iterable[Header]) -> Request:
-        """Return what the upstream is sent."""
-        headers = list(headers)
+    def request(self, checked: Checked, headers: Sequence[Header]) -> Request:
+        """Return what the upstream is sent. The names of headers are in small letters."""
         path = _PATHS[checked.route]
-        if self._passing_headers.isdisjoint([name.lower() for name, _ in headers]):
+        if self._passing_headers.isdisjoint(dict(headers)):
             return Request(b"POST", path, self._own_headers[checked.stream], checked.body)
         sent = upstream_headers(headers, stream=checked.stream, authorization=self._authorization)
         known = {name for name, _ in sent}
         sent += [
-            (name, value)
-            for name, value in headers
-            if name.lower() in self._forward_headers and name.lower() not in known
+            (name, value) for name, value in headers if name in self._forward_headers and name not in known
         ]
         return Request(b"POST", path, sent, checked.body)
 

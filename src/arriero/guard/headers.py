@@ -30,6 +30,13 @@ class Media(Enum):
     OTHER = b""
 
 
+_UNBUFFERED = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+_ANSWER_HEADERS: dict[Media, list[Header]] = {
+    Media.JSON: [(b"content-type", Media.JSON.value)],
+    Media.EVENTS: [(b"content-type", Media.EVENTS.value), *_UNBUFFERED],
+    Media.LINES: [(b"content-type", Media.LINES.value), *_UNBUFFERED],
+    Media.OTHER: [],
+}
 _MEDIA = {media.value: media for media in Media if media is not Media.OTHER}
 
 
@@ -52,9 +59,7 @@ def upstream_headers(caller: Iterable[Header], *, stream: bool, authorization: b
 
 def answer_headers(upstream: Iterable[Header], media: Media) -> list[Header]:
     """Return the headers of an answer, less its length; the server's own come on top."""
-    headers = [(b"content-type", media.value)] if media is not Media.OTHER else []
-    if media in (Media.EVENTS, Media.LINES):
-        headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+    headers = _ANSWER_HEADERS[media].copy()
     for name, value in upstream:
         if name.lower() == b"retry-after" and _SECONDS.fullmatch(value):
             headers.append((b"retry-after", value))

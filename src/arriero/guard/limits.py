@@ -33,10 +33,11 @@ _COMPLETIONS_DEFAULT = 16
 
 
 class TokenLimit(NamedTuple):
-    """What a request was given: its limit, if it has one, and whether its caller asked for it."""
+    """What a request was given: its limit, if it has one, whether its caller asked for it, and for more."""
 
     tokens: int | None
     asked: bool
+    cropped: bool = False
 
 
 def limit_tokens(body: Body, route: Route, policy: Policy) -> TokenLimit:
@@ -45,6 +46,7 @@ def limit_tokens(body: Body, route: Route, policy: Policy) -> TokenLimit:
     least = 0 if route is Route.COMPLETIONS and values.get("echo") else 1
     bound = policy.max_tokens if policy.max_tokens is not None else policy.max_context
     most: int | None = None
+    cropped = False
     for name in _MEMBERS[route]:
         if name not in values or (asked := integer(body, name, least=least)) is None:
             continue
@@ -52,15 +54,20 @@ def limit_tokens(body: Body, route: Route, policy: Policy) -> TokenLimit:
             if policy.over_limit is OverLimit.REJECT:
                 raise _over_limit(name, asked, bound)
             body.put(name, asked := bound)
+            cropped = True
         most = asked if most is None or asked > most else most
-    limit = TokenLimit(most, asked=True) if most is not None else _added_limit(body, route, bound)
+    limit = (
+        TokenLimit(most, asked=True, cropped=cropped)
+        if most is not None
+        else _added_limit(body, route, bound)
+    )
     _limit_min_tokens(body, limit.tokens, policy)
     return limit
 
 
 def exceeds_bound(body: Body, route: Route, policy: Policy, enough: int) -> bool:
     """Say whether a prompt that did not come as tokens may have more of them than `enough`."""
-    most = most_tokens(body, route, policy)
+    most = most_tokens(body, route, policy, enough=enough)
     return most is None or most > enough
 
 
@@ -84,15 +91,17 @@ def fit_context(
             f" {policy.max_context}",
             param=_prompt_member(route),
         )
+    cropped = limit.cropped
     for name in _MEMBERS[route]:
         tokens = body.get(name)
         if tokens is not None and tokens > left:
             if limit.asked and policy.over_limit is OverLimit.REJECT:
                 raise _over_limit(name, tokens, left)
             body.put(name, left)
+            cropped = cropped or limit.asked
     tokens = _tokens(body, route)
     _limit_min_tokens(body, tokens, policy)
-    return TokenLimit(tokens, limit.asked)
+    return TokenLimit(tokens, limit.asked, cropped)
 
 
 def _over_limit(name: str, tokens: int, bound: int) -> InvalidRequest:

@@ -19,10 +19,11 @@ from arriero.guard.failure import UpstreamFailed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from arriero.guard.connection import Connection, Head, Header
+    from arriero.guard.connection import Connection
     from arriero.guard.forward import Guard
     from arriero.guard.replicas import Place, Reply
     from arriero.guard.request import Checked
+    from arriero.guard.scan import Head, Header
     from arriero.guard.stream import StreamRewriter
 
 logger = logging.getLogger(__name__)
@@ -154,7 +155,8 @@ class Passage:
         reply.drain(self)
         if self._connection is not None:
             self._connection.resume()
-            self._keep_pace()
+            if not self._outlet.is_writable:
+                self._connection.pause()
 
     # The connection calls these.
 
@@ -176,7 +178,8 @@ class Passage:
         else:
             self._backlog = self._inflater.feed(piece)
             self._work_off()
-        self._keep_pace()
+        if self._connection is not None and not self._outlet.is_writable:
+            self._connection.pause()
 
     def take_end(self) -> None:
         self._connection = None
@@ -212,12 +215,11 @@ class Passage:
             self._most_bytes = opened
         else:
             self._rewriter, headers = opened
+            # Nothing is asked again from here on, and a stream may last: what was asked is let go of.
+            del self._checked
+            self._headers = ()
             self._outlet.start(headers)
         return True
-
-    def _keep_pace(self) -> None:
-        if self._connection is not None and not self._outlet.is_writable:
-            self._connection.pause()
 
     def _work_off(self) -> None:
         """Take what is left of an inflated piece, for as long as there is room."""

@@ -29,6 +29,8 @@ _EVENT = msgspec.json.Decoder(_Event)
 class CompletionProgress:
     """Completions of which each must be finished by name."""
 
+    __slots__ = ("_choices", "_finished")
+
     def __init__(self, choices: int) -> None:
         self._choices = choices
         self._finished: set[int] = set()

@@ -44,8 +44,11 @@ def known_tokens(body: Body, route: Route) -> int | None:
     return longest + body.size("suffix")
 
 
-def most_tokens(body: Body, route: Route, policy: Policy) -> int | None:
-    """Return an upper bound of the prompt's tokens, None where only a tokenizer can tell."""
+def most_tokens(body: Body, route: Route, policy: Policy, *, enough: int = 0) -> int | None:
+    """Return an upper bound of the prompt's tokens, None where only a tokenizer can tell.
+
+    enough: a bound that need not be a closer one.
+    """
     if route is Route.COMPLETIONS:
         # JSON spells no character shorter than UTF-8 does.
         return body.size("prompt") + body.size("suffix") + _COMPLETION_MARGIN
@@ -56,8 +59,10 @@ def most_tokens(body: Body, route: Route, policy: Policy) -> int | None:
     if not isinstance(messages, str) and not all(map(_is_plain_message, messages)):
         return None
     count = 1 if isinstance(messages, str) else len(messages)
-    size = body.size(name) + body.size("instructions")
-    return size + count * _MESSAGE_TOKENS + policy.template_tokens
+    margin = count * _MESSAGE_TOKENS + policy.template_tokens
+    if body.most_bytes is not None and body.most_bytes + margin <= enough:
+        return body.most_bytes + margin
+    return body.size(name) + body.size("instructions") + margin
 
 
 def count_requests(body: Body, route: Route) -> tuple[bytes, ...] | None:

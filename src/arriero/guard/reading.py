@@ -9,7 +9,8 @@ from arriero.guard.failure import UpstreamFailed
 
 if TYPE_CHECKING:
     from arriero.errors import ServiceError
-    from arriero.guard.connection import Connection, Head, Sink
+    from arriero.guard.connection import Connection, Sink
+    from arriero.guard.scan import Head
 
 HIGH_WATER_BYTES = 256 << 10
 """Bytes that wait for their reader before the upstream is no longer read; all are taken at once."""

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from arriero.config.remote import TimeoutsConfig, UpstreamAddress
-    from arriero.guard.connection import Connection, Head, Sink
+    from arriero.guard.balance import Circuit
+    from arriero.guard.connection import Connection, Sink
     from arriero.guard.reading import Answer
+    from arriero.guard.scan import Head
     from arriero.guard.upstream import Request
 
 MAX_TRIES = 3
@@ -108,6 +110,8 @@ class Replicas:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         names = [f"{address.host}:{address.port}{address.prefix}" for address in addresses]
+        self.num_failovers = 0
+        """Requests that were taken to another one."""
         self._upstreams = [Upstream(address, timeouts, tls=tls) for address in addresses]
         self._balancer = Balancer(names, asyncio.get_running_loop().time)
         self._health = Health(health_path, list(zip(self._upstreams, self._balancer.circuits, strict=True)))
@@ -116,6 +120,16 @@ class Replicas:
     def num_upstreams(self) -> int:
         """How many there are."""
         return len(self._upstreams)
+
+    @property
+    def circuits(self) -> Sequence[Circuit]:
+        """The circuit of each."""
+        return self._balancer.circuits
+
+    @property
+    def is_passable(self) -> bool:
+        """Whether any of them would be asked now."""
+        return any(circuit.is_passable for circuit in self._balancer.circuits)
 
     @property
     def num_connections(self) -> int:
@@ -172,6 +186,7 @@ class Replicas:
         Raises Unavailable when none is to be asked, UpstreamFailed, UpstreamTimeout.
         """
         tried = set() if refused_by is None else {refused_by}
+        self.num_failovers += len(tried)
         failure: ServiceError = Unavailable("no upstream of this model can be reached; try again later")
         while True:
             index = self._balancer.choose(affinity, tried)
@@ -185,9 +200,11 @@ class Replicas:
                 failure = exc
                 if is_last:
                     raise
+                self.num_failovers += 1
                 continue
             if is_last or reply.head.status not in _ELSEWHERE or self._balancer.choose(None, tried) is None:
                 return reply
+            self.num_failovers += 1
             reply.close()
 
     async def _send_to(self, index: int, request: Request, *, fresh: bool) -> Reply:

@@ -82,6 +82,11 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def is_cropped(self) -> bool:
+        """Whether it was given fewer tokens than its caller asked for."""
+        return self._limit.cropped
+
+    @property
     def members(self) -> Mapping[str, Any]:
         """What is sent, as values."""
         return self._members.values
@@ -109,7 +114,7 @@ def checked_request(route: Route, body: Body, policy: Policy) -> Checked:
         dropped = _drop_unknown(body, route, policy)
         check_logprobs(body, route, policy)
         _check_nested(body)
-    stream = _switch(body, "stream")
+    stream = "stream" in body.values and _switch(body, "stream")
     choices = check_counts(body, route, policy)
     limit, enough, needs_count = _NO_LIMIT, None, False
     if route in GENERATING:

@@ -30,6 +30,8 @@ class Event(NamedTuple):
 class EventSplitter:
     """Server-sent events. `id` and `retry` are not read: nobody can resume these streams."""
 
+    __slots__ = ("_after_cr", "_commented", "_data", "_first", "_line", "_max_bytes", "_name", "_size")
+
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._line: list[bytes] = []

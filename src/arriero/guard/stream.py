@@ -48,6 +48,23 @@ class Framing(Enum):
 class StreamRewriter:
     """One stream. `is_ended` and `is_failed` tell its owner to let the upstream go."""
 
+    __slots__ = (
+        "_at_start",
+        "_closing",
+        "_events",
+        "_forms",
+        "_max_event_bytes",
+        "_opening",
+        "_progress",
+        "_route",
+        "_shape",
+        "_splitter",
+        "_telling",
+        "_templates",
+        "is_ended",
+        "is_failed",
+    )
+
     def __init__(
         self,
         route: Route,
@@ -77,10 +94,14 @@ class StreamRewriter:
         """Return what the next bytes of the upstream let a client know."""
         if self.is_ended:
             return b""
-        if self._at_start and data.endswith(b"\n\n"):
-            blocks = data[:-2].split(b"\n\n")
-            told = self._by_template(data) if len(blocks) == 1 else self._all_by_template(data, blocks)
-            return self._joined(self._told_blocks(blocks)) if told is None else told
+        if self._at_start:
+            # A template takes no more than one event, and only a whole one.
+            if (event := self._by_template(data)) is not None:
+                return event
+            if data.endswith(b"\n\n"):
+                blocks = data[:-2].split(b"\n\n")
+                told_all = self._all_by_template(data, blocks) if len(blocks) > 1 else None
+                return self._joined(self._told_blocks(blocks)) if told_all is None else told_all
         told = self._joined(self._told(self._splitter.feed(data)))
         self._at_start = self._splitter.is_clean
         return told

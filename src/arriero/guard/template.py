@@ -23,6 +23,8 @@ MAX_FORMS = 8
 MAX_BYTES = 64 << 10
 """Of a block that a form is learnt of."""
 _MAX_HOLES = 32
+_MAX_PATTERN_BYTES = 4 << 10
+"""Of a form that is also kept as one pattern, which takes long to make."""
 _RELEARN = 16
 """When there are as many forms as may be, one in so many unknown blocks is learnt in the place of another."""
 _FIRST_NUMBER = 7_304_119_000_000
@@ -47,6 +49,15 @@ class Kind(Enum):
     TEXT = "text"
     ID = "id"
     NUMBER = "number"
+
+    __hash__ = object.__hash__  # members are looked up for each hole
+
+
+_HOLES = {
+    Kind.TEXT: rb'([^"]*+)',
+    Kind.ID: rb"([A-Za-z0-9_-]{1,64}+)",
+    Kind.NUMBER: rb"(0|[1-9][0-9]{0,14}+)",
+}
 
 
 class Template:
@@ -88,8 +99,7 @@ class Template:
 class _Part(NamedTuple):
     """A hole and what follows it."""
 
-    end_of: Callable[[bytes, int, Names], int]
-    """Returns where a hole that begins at a place ends, -1 if it does not hold what it must."""
+    kind: Kind
     after: bytes
     told_after: bytes
 
@@ -100,16 +110,39 @@ class Form:
     is_plain: whether another event of this form changes nothing in the progress of its stream.
     """
 
-    __slots__ = ("_before", "_parts", "_told_before", "is_plain")
+    __slots__ = ("_before", "_ids", "_parts", "_pattern", "_texts", "_told", "_told_before", "is_plain")
 
     def __init__(self, before: bytes, told_before: bytes, parts: list[_Part]) -> None:
         self.is_plain = False
         self._before = before
         self._told_before = told_before
         self._parts = parts
+        self._texts = [index for index, part in enumerate(parts) if part.kind is Kind.TEXT]
+        self._ids = [index for index, part in enumerate(parts) if part.kind is Kind.ID]
+        self._pattern = _pattern(before, parts)
+        tails = [part.told_after.replace(b"%", b"%%") for part in parts]
+        self._told = b"%b".join([told_before.replace(b"%", b"%%"), *tails])
 
     def told(self, block: bytes, names: Names) -> bytes | None:
         """Return the block as it is passed on, None if it is not of this form."""
+        told = None if self._pattern is None else self._told_at_once(self._pattern, block, names)
+        return self._told_by_holes(block, names) if told is None else told
+
+    def _told_at_once(self, pattern: re.Pattern[bytes], block: bytes, names: Names) -> bytes | None:
+        """As `_told_by_holes`, for texts without quotes in them."""
+        found = pattern.fullmatch(block)
+        if found is None:
+            return None
+        holes = found.groups()
+        for index in self._texts:
+            if holes[index].translate(None, _PLAIN) and not _is_text(holes[index]):
+                return None
+        for index in self._ids:
+            if not names.is_surely_clean(holes[index]):
+                return None
+        return self._told % holes
+
+    def _told_by_holes(self, block: bytes, names: Names) -> bytes | None:
         holes = self._holes(block, names)
         if holes is None:
             return None
@@ -121,7 +154,7 @@ class Form:
     def narrowed(self, block: bytes, names: Names) -> Template | None:
         """Return the form of blocks that differ from this one in their text only; None if it has not one."""
         holes = self._holes(block, names)
-        texts = [index for index, part in enumerate(self._parts) if part.end_of is _end_of_text]
+        texts = [index for index, part in enumerate(self._parts) if part.kind is Kind.TEXT]
         if holes is None or len(texts) != 1:
             return None
         told = [self._told_before]
@@ -140,8 +173,8 @@ class Form:
             return None
         place = len(self._before)
         holes = []
-        for end_of, after, _ in self._parts:
-            end = end_of(block, place, names)
+        for kind, after, _ in self._parts:
+            end = _ENDS[kind](block, place, names)
             if end < 0 or not block.startswith(after, end):
                 return None
             holes.append((place, end))
@@ -210,8 +243,16 @@ def learnt(block: bytes, names: Names, rebuild: Callable[[bytes], bytes]) -> For
     told = _around(rebuild(probed), probes)
     if told is None:
         return None
-    ends = map(_ENDS.__getitem__, kinds)
-    return Form(fixed[0], told[0], [_Part(*part) for part in zip(ends, fixed[1:], told[1:], strict=True)])
+    return Form(fixed[0], told[0], [_Part(*part) for part in zip(kinds, fixed[1:], told[1:], strict=True)])
+
+
+def _pattern(before: bytes, parts: list[_Part]) -> re.Pattern[bytes] | None:
+    """Return a form as one pattern with a group for each hole; what texts hold is looked at afterwards."""
+    pieces = [re.escape(before)]
+    for part in parts:
+        pieces += _HOLES[part.kind], re.escape(part.after)
+    pattern = b"".join(pieces)
+    return re.compile(pattern) if len(pattern) <= _MAX_PATTERN_BYTES else None
 
 
 def _probe(kind: Kind, index: int, names: Names) -> bytes:
@@ -253,7 +294,12 @@ def _end_of_number(block: bytes, place: int, names: Names) -> int:
     return -1 if found is None else found.end()
 
 
-_ENDS = {Kind.TEXT: _end_of_text, Kind.ID: _end_of_id, Kind.NUMBER: _end_of_number}
+# Each returns where a hole that begins at a place ends, -1 if it does not hold what it must.
+_ENDS: dict[Kind, Callable[[bytes, int, Names], int]] = {
+    Kind.TEXT: _end_of_text,
+    Kind.ID: _end_of_id,
+    Kind.NUMBER: _end_of_number,
+}
 
 
 def _is_text(text: bytes) -> bool:

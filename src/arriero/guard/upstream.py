@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from arriero.guard.connection import Connection, Unanswered
 from arriero.guard.failure import UpstreamFailed, UpstreamTimeout
@@ -20,8 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from arriero.config.remote import TimeoutsConfig, UpstreamAddress
-    from arriero.guard.connection import Header, Sink
+    from arriero.guard.connection import Sink
+    from arriero.guard.scan import Header
 
+MAX_HEADS = 32
+"""Heads of requests that are kept."""
 IDLE_S = 3.0
 """How long an unused connection is kept; servers close theirs after five seconds and more."""
 
@@ -34,9 +36,11 @@ class ConnectTimeout(UpstreamTimeout):
     """No connection was had in time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is sent: all of it, but the host and the length."""
+class Request(NamedTuple):
+    """What is sent: all of it, but the host and the length.
+
+    headers: a tuple where they are the same for many requests; their bytes are kept then.
+    """
 
     method: bytes
     path: bytes
@@ -59,7 +63,9 @@ class Upstream:
         self._timeouts = timeouts
         self._tls = (tls or _default_tls()) if address.scheme == "https" else None
         self._idle_s = idle_s
-        self._host = _host_header(address)
+        self._before_path = f" {address.prefix}".encode()
+        self._after_path = b" HTTP/1.1\r\nhost: " + _host_header(address)
+        self._heads: dict[tuple[bytes, bytes, Sequence[Header]], bytes] = {}
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
 
@@ -133,12 +139,22 @@ class Upstream:
             self._idle.remove(connection)
 
     def _message(self, request: Request) -> bytes:
-        line = request.method, self._address.prefix.encode(), request.path, self._host
-        lines = [b"%b %b%b HTTP/1.1\r\nhost: %b" % line]
-        lines += [b"%b: %b" % header for header in request.headers]
-        if request.method != b"GET":
-            lines.append(b"content-length: %d" % len(request.body))
-        return b"\r\n".join([*lines, b"", request.body])
+        method, path, headers, body = request
+        if not isinstance(headers, tuple):
+            head = self._head(method, path, headers)
+        elif (known := self._heads.get((method, path, headers))) is not None:
+            head = known
+        else:
+            head = self._head(method, path, headers)
+            if len(self._heads) < MAX_HEADS:
+                self._heads[method, path, headers] = head
+        if method == b"GET":
+            return head + b"\r\n\r\n"
+        return b"%b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body)
+
+    def _head(self, method: bytes, path: bytes, headers: Sequence[Header]) -> bytes:
+        line = method + self._before_path + path + self._after_path
+        return b"\r\n".join([line, *(b"%b: %b" % header for header in headers)])
 
 
 async def _answer(connection: Connection, message: bytes) -> Answer:

@@ -10,14 +10,13 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 
-from arriero.access.tickets import Tickets
 from arriero.errors import ArrieroError
 from arriero.guard.routes import Route as GuardRoute
 from arriero.server.auth import Authenticate
 from arriero.server.context import Context
 from arriero.server.cors import cors_options
 from arriero.server.errors import Unexpected, answer_error
-from arriero.server.rates import Metered, Rates
+from arriero.server.rates import Metered
 from arriero.server.request_id import RequestIds
 from arriero.server.routes import keys, models, ops, pokt, tasks
 from arriero.server.routes.guard import only_remote, or_remote
@@ -25,8 +24,11 @@ from arriero.server.routes.memories import MEMORY_ROUTES
 from arriero.server.routes.openai import chat, completions, embeddings
 from arriero.server.routes.openai import models as openai_models
 from arriero.server.routes.openai.vector_store_files import VECTOR_STORE_ROUTES
+from arriero.server.standing import Standing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from arriero.config.schema import ServerConfig
     from arriero.server.context import Runtime
 
@@ -46,6 +48,7 @@ V1: list[BaseRoute] = [
     *MEMORY_ROUTES,
     *VECTOR_STORE_ROUTES,
     Route("/stats", tasks.stats),
+    Route("/status", ops.overview),
     Route("/models", openai_models.listing),
     Route("/models/{id:path}", openai_models.one),
     Route("/chat/completions", or_remote(GuardRoute.CHAT, chat.create), methods=POST),
@@ -62,11 +65,21 @@ V1: list[BaseRoute] = [
     Route("/admin/keys/{id}/rotate", keys.rotate, methods=POST),
 ]
 
+
+def below(prefix: str, routes: list[BaseRoute]) -> Iterator[BaseRoute]:
+    """Yield routes with a prefix. A Mount would cost each open stream the memory of two more calls."""
+    for route in routes:
+        if isinstance(route, WebSocketRoute):
+            yield WebSocketRoute(prefix + route.path, route.endpoint)
+        elif isinstance(route, Route):
+            yield Route(prefix + route.path, route.endpoint, methods=list(route.methods or ()))
+
+
 GUARDED: list[BaseRoute] = [
     Route("/version", ops.version),
     Route("/tokenize", only_remote(GuardRoute.TOKENIZE), methods=POST),
     Route("/pokt/{name}", pokt.document),
-    Mount("/v1", Router(V1, redirect_slashes=False)),
+    *below("/v1", V1),
 ]
 
 ROUTES: list[BaseRoute] = [
@@ -74,6 +87,7 @@ ROUTES: list[BaseRoute] = [
     Route("/livez", ops.status),
     Route("/health", ops.ready),
     Route("/readyz", ops.ready),
+    Route("/metrics", ops.metrics),
     # Everything else, whether it exists or not, so that a stranger cannot tell which.
     Mount(
         "",
@@ -83,8 +97,12 @@ ROUTES: list[BaseRoute] = [
 ]
 
 
-def create_app(runtime: Runtime) -> Starlette:
-    """Return the ASGI application that serves a runtime."""
+def create_app(runtime: Runtime, standing: Standing | None = None) -> Starlette:
+    """Return the ASGI application that serves a runtime. standing: of the server, if it has served before.
+
+    Raises ConfigError when a file that the configuration names cannot be used.
+    """
+    standing = standing or Standing.of_config(runtime.config)
     app = Starlette(
         routes=ROUTES,
         middleware=[Middleware(RequestIds), *_cors(runtime.config.server), Middleware(Unexpected)],
@@ -92,14 +110,15 @@ def create_app(runtime: Runtime) -> Starlette:
     )
     app.router.redirect_slashes = False  # a redirect would carry `?api_key=` along
     app.state.context = Context.of_runtime(runtime)
-    app.state.tickets = Tickets()
-    app.state.rates = Rates(runtime.config.auth)
+    app.state.standing = standing
+    app.state.tickets = standing.tickets
+    app.state.rates = standing.rates
+    app.state.observer = standing.observer
     return app
 
 
 def close_app(app: Starlette) -> None:
-    """Let go of the files that the application holds, once no request is served any more."""
-    app.state.rates.close()
+    """Let go of the files of this application's own, once it serves no request any more."""
     app.state.context.keyring.close()
 
 

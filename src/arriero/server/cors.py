@@ -11,6 +11,12 @@ if TYPE_CHECKING:
 
     Header = tuple[bytes, bytes]
 
+EXPOSED = [
+    "x-request-id",
+    "retry-after",
+    *(f"x-ratelimit-{what}-requests" for what in ("limit", "remaining", "reset")),
+    *(f"x-ratelimit-{what}-tokens" for what in ("limit", "remaining", "reset")),
+]
 _VARY = (b"vary", b"Origin")
 
 
@@ -26,7 +32,7 @@ def cors_options(server: ServerConfig) -> dict[str, Any] | None:
         "allow_origins": origins,
         "allow_methods": ["GET", "POST", "OPTIONS", "PUT", "DELETE"],
         "allow_headers": ["*"],
-        "expose_headers": ["x-request-id", "retry-after"],
+        "expose_headers": EXPOSED,
     }
 
 

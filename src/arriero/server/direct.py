@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 from functools import partial
 from typing import TYPE_CHECKING
 
 from arriero.access.principal import Source
-from arriero.access.secret import digest_of
 from arriero.config.auth import KeyLimits
 from arriero.errors import ArrieroError, Unavailable
 from arriero.guard.headers import Media
@@ -21,24 +21,23 @@ from arriero.guard.routes import Route
 from arriero.server.cors import CorsHeaders
 from arriero.server.errors import Internal, error_object, headers_of, wire_of
 from arriero.server.model_name import model_name
-from arriero.server.request_log import RequestLog
+from arriero.server.observe import Observer
+from arriero.server.record import GuardedMeter, Record
 from arriero.server.streaming import KEEP_ALIVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from arriero.access.principal import Principal
-    from arriero.guard.connection import Header
     from arriero.guard.forward import Guard
     from arriero.guard.passage import Passage
+    from arriero.guard.scan import Header
     from arriero.server.context import Context
     from arriero.server.edge.exchange import Exchange
 
     Handler = Callable[[Exchange], bool]
 
 KEEP_ALIVE_S = 10.0
-CLIENT_GONE = 499
-"""What the log says of an answer that nobody waited for."""
 _BEATS = 4
 """How often streams are looked at in `KEEP_ALIVE_S`."""
 _SCHEME = b"Bearer "
@@ -50,11 +49,19 @@ _MANY: bytes = b"\0"
 class Direct:
     """The handlers. Owns the streams that are under way, and one timer for all of them."""
 
-    def __init__(self, context: Context, *, keep_alive_s: float = KEEP_ALIVE_S) -> None:
-        self.log = RequestLog()
+    def __init__(
+        self, context: Context, observer: Observer | None = None, *, keep_alive_s: float = KEEP_ALIVE_S
+    ) -> None:
+        self.observer = observer or Observer(context.runtime.config.telemetry)
+        self.num_running = 0
         self._context = context
         self._cors = CorsHeaders(context.runtime.config.server)
-        self._principals: dict[bytes, Principal] = {}  # of the configuration's keys, by their digests
+        # Of the configuration's keys, which change never, by the header that bears them. How long a look into
+        # a dict takes says nothing of its keys: their hashes are salted. The first look compares all keys.
+        self._principals: dict[bytes, Principal] = {}
+        self._guards: dict[tuple[bytes, str | None], Guard] = {}
+        """What such a key asks for by the very name of a guard: by the key's digest."""
+        self._random_bits = random.Random(os.urandom(32)).getrandbits  # names, no secrets
         self._beat_s = keep_alive_s / _BEATS
         self._streams: set[Answering] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -66,11 +73,15 @@ class Direct:
         return {route.value.encode(): partial(self._take, route) for route in routes}
 
     def close(self) -> None:
-        """End the timer, and write what is left of the log."""
-        self.log.write()
+        """End the timer."""
         self._streams.clear()
         if self._timer is not None:
             self._timer.cancel()
+
+    def stop(self) -> None:
+        """End the streams that are under way, as the end of the server does."""
+        for stream in list(self._streams):
+            stream.stop()
 
     def keep_alive(self, stream: Answering) -> None:
         """Write comments into the stream's silence until `forget`."""
@@ -97,16 +108,22 @@ class Direct:
         if principal is None or guard is None or len(exchange.body) > guard.policy.max_body_bytes:
             return False
         given = seen.request_id
-        request_id = given if given and _HARMLESS.fullmatch(given) else os.urandom(16).hex().encode()
+        request_id = given if given and _HARMLESS.fullmatch(given) else b"%032x" % self._random_bits(128)
         own = [*self._cors.of(seen.origin), (b"x-request-id", request_id)]
-        Answering(self, exchange, route, own, principal.name).begin(guard)
+        Answering(self, exchange, route, own, principal).begin(guard)
         return True
 
     def _guard(self, principal: Principal, body: bytes) -> Guard | None:
+        name = model_name(body)
+        if (known := self._guards.get((principal.digest, name))) is not None:
+            return known
         try:
-            return self._context.guard(principal, model_name(body))
+            guard = self._context.guard(principal, name)
         except ArrieroError:
             return None
+        if guard is not None and name == guard.policy.public_name and principal.source is Source.CONFIG:
+            self._guards[principal.digest, name] = guard
+        return guard
 
     def _principal(self, exchange: Exchange, seen: _Seen) -> Principal | None:
         """Return who is asking, None where the application must find out, or limit what a key uses."""
@@ -116,19 +133,20 @@ class Direct:
             if exchange.query or seen.has_api_key or seen.authorization is _MANY:
                 return None
             if seen.authorization is not None:
+                if (principal := self._principals.get(seen.authorization)) is not None:
+                    return principal
                 if not seen.authorization.startswith(_SCHEME):
                     return None
                 key = seen.authorization[len(_SCHEME) :].decode("latin-1")
-        digest = digest_of(key) if key else b""
-        principal = self._principals.get(digest) if digest else None
-        if principal is None:
-            try:
-                principal = keyring.identify(key)
-            except ArrieroError:
-                return None
-            if digest and principal.source is Source.CONFIG:
-                self._principals[digest] = principal
-        return principal if principal.limits == _NO_LIMITS else None
+        try:
+            principal = keyring.identify(key)
+        except ArrieroError:
+            return None
+        if principal.limits != _NO_LIMITS:
+            return None
+        if principal.source is Source.CONFIG and seen.authorization is not None:
+            self._principals[seen.authorization] = principal
+        return principal
 
 
 class _Seen:
@@ -141,6 +159,13 @@ class _Seen:
         self.origin: bytes | None = None
         self.request_id: bytes | None = None
         self.has_api_key = False
+        known = dict(headers)
+        if len(known) == len(headers):
+            self.authorization = known.get(b"authorization")
+            self.origin = known.get(b"origin")
+            self.request_id = known.get(b"x-request-id")
+            self.has_api_key = b"x-api-key" in known
+            return
         for name, value in headers:
             if name == b"authorization":
                 self.authorization = value if self.authorization is None else _MANY
@@ -160,28 +185,38 @@ class Answering:
         "_exchange",
         "_has_moved",
         "_is_lines",
+        "_meter",
         "_own",
         "_passage",
+        "_principal",
         "_quiet_beats",
+        "_record",
         "_route",
-        "_started_at",
-        "_who",
     )
 
-    def __init__(self, direct: Direct, exchange: Exchange, route: Route, own: list[Header], who: str) -> None:
+    def __init__(
+        self, direct: Direct, exchange: Exchange, route: Route, own: list[Header], principal: Principal
+    ) -> None:
         self._direct = direct
         self._exchange = exchange
         self._route = route
         self._own = own
-        self._who = who
+        self._principal = principal
+        self._record = Record()
+        self._meter = GuardedMeter(len(exchange.body))
         self._passage: Passage | None = None
         self._has_moved = self._is_lines = False
         self._quiet_beats = 0
-        self._started_at = asyncio.get_running_loop().time()
 
     def begin(self, guard: Guard) -> None:
         """Send the request, or answer why not."""
         exchange = self._exchange
+        record = self._record
+        record.model = guard.policy.public_name
+        record.guarded = self._meter
+        if self._direct.observer.log.with_prompts:  # else not to be kept for as long as a stream lasts
+            record.prompt = exchange.body
+        self._direct.num_running += 1
         try:
             self._passage = guard.pass_on(self._route, exchange.body, exchange.headers, self)
         except ArrieroError as exc:
@@ -189,7 +224,7 @@ class Answering:
             return
         exchange.body = b""  # what is sent has been written anew
         exchange.on_gone = self._gone
-        exchange.on_stop = self._stop
+        exchange.on_stop = self.stop
         exchange.on_writable = self._passage.resume
 
     def beat(self) -> None:
@@ -208,46 +243,57 @@ class Answering:
         return self._exchange.is_writable
 
     def answer(self, headers: list[Header], body: bytes) -> None:
+        self._meter.add(body)
         self._exchange.respond(200, headers + self._own, body)
-        self._ended(200)
+        self._ended()
 
     def refuse(self, error: Exception) -> None:
         known = error if isinstance(error, ArrieroError) else Internal("internal error")
+        self._record.error = type(known).code
         status = wire_of(known).status
         headers = [(name.encode(), value.encode()) for name, value in headers_of(known).items()]
         headers.append((b"content-type", Media.JSON.value))
         self._exchange.respond(status, headers + self._own, error_object(known))
-        self._ended(status)
+        self._ended()
 
     def start(self, headers: list[Header]) -> None:
         self._is_lines = (b"content-type", Media.LINES.value) in headers
+        self._record.is_streamed = True
         self._exchange.start(200, headers + self._own)
         self._direct.keep_alive(self)
 
     def write(self, piece: bytes) -> None:
         self._has_moved = True
+        self._meter.add(piece)
         self._exchange.write(piece)
 
     def finish(self, piece: bytes) -> None:
+        self._meter.add(piece)
         self._exchange.finish(piece)
-        self._ended(200)
+        self._ended()
 
     # The exchange calls these.
 
     def _gone(self) -> None:
         if self._passage is not None:
             self._passage.cut()
-        self._ended(CLIENT_GONE)
+        self._ended()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """End the answer with an error."""
         if self._passage is not None:
             self._passage.fail(Unavailable("the server is shutting down"))
 
-    def _ended(self, status: int) -> None:
-        self._direct.forget(self)
+    def _ended(self) -> None:
+        direct, exchange = self._direct, self._exchange
+        direct.forget(self)
+        direct.num_running -= 1
         self._passage = None
-        self._exchange.on_gone = self._exchange.on_stop = self._exchange.on_writable = None
-        log = self._direct.log
-        if log.is_on:
-            took_s = asyncio.get_running_loop().time() - self._started_at
-            log.add(self._route.value, status, took_s, self._who, self._own[-1][1])
+        exchange.on_gone = exchange.on_stop = exchange.on_writable = None
+        direct.observer.observe(
+            exchange,
+            self._route.value,
+            self._record,
+            principal=self._principal,
+            request_id=self._own[-1][1].decode("latin-1"),
+        )

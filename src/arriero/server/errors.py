@@ -20,6 +20,7 @@ from starlette.websockets import WebSocket
 
 from arriero import errors
 from arriero.guard.failure import UpstreamFailed, UpstreamTimeout
+from arriero.server.record import note_error
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -87,6 +88,7 @@ TABLE: dict[type[errors.ArrieroError], Wire] = {
     errors.QueueFull: Wire(429, "rate_limit_error"),
     errors.Unavailable: Wire(503, "unavailable_error"),
     UpstreamTimeout: Wire(504, "server_error"),
+    errors.DiskFull: Wire(507, "server_error"),
 }
 
 CHAT_PATH = "/v1/chat/"
@@ -179,6 +181,7 @@ def _param(connection: HTTPConnection, error: errors.ArrieroError) -> str | None
 
 def error_response(connection: HTTPConnection, error: errors.ArrieroError) -> Response:
     """Answer with an error, in the dialect of the path."""
+    note_error(connection.scope, error)
     body, media_type = _written(connection, error)
     return Response(body, wire_of(error).status, headers_of(error), media_type)
 
@@ -205,12 +208,12 @@ def headers_of(error: errors.ArrieroError) -> dict[str, str]:
             return {"retry-after": str(error.retry_after_s), **error.quota}
         case errors.Overloaded():
             return {"retry-after": str(error.retry_after_s)}
+        case errors.NotSupported() | errors.DiskFull() | errors.Damaged():
+            return {"x-should-retry": "false"}  # OpenAI's clients repeat every 5xx but this
         case errors.Unavailable():
             return {"retry-after": "1"}
         case errors.Unauthorized():
             return {"www-authenticate": "Bearer"}
-        case errors.NotSupported():
-            return {"x-should-retry": "false"}  # OpenAI's clients repeat every 5xx but this
         case _:
             return {}
 

@@ -7,17 +7,11 @@ says who is next; here are only the waiting and its end.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING
 
 from arriero.errors import Overloaded
 from arriero.server.turns import Turns
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from contextlib import AbstractAsyncContextManager
 
 MAX_WAIT_S = 30.0
 
@@ -63,15 +57,20 @@ class Gate:
         """Return the gate as one tenant uses it."""
         return Lane(self, tenant)
 
-    @asynccontextmanager
-    async def place(self, tenant: str = "") -> AsyncIterator[None]:
-        """Hold a place. Raises Overloaded when the queue is full or the wait too long."""
+    def place(self, tenant: str = "") -> Place:
+        """Hold a place while in the block. Raises Overloaded when the queue is full or the wait too long."""
+        return Place(self, tenant)
+
+    async def enter(self, tenant: str) -> None:
+        """Take a place, for `Place`."""
         if not self._turns.take(tenant):
             await self._wait(tenant)
-        try:
-            yield
-        finally:
-            self._give_back(tenant)
+
+    def leave(self, tenant: str) -> None:
+        """Give a place back, for `Place`."""
+        waiter = self._turns.give_back(tenant)
+        if waiter is not None:
+            waiter.decide(Outcome.PLACED)
 
     async def _wait(self, tenant: str) -> None:
         waiter = self._queued(tenant)
@@ -101,12 +100,7 @@ class Gate:
         if waiter.outcome is Outcome.WAITING:
             self._turns.leave(tenant, waiter)
         elif waiter.outcome is Outcome.PLACED:
-            self._give_back(tenant)
-
-    def _give_back(self, tenant: str) -> None:
-        waiter = self._turns.give_back(tenant)
-        if waiter is not None:
-            waiter.decide(Outcome.PLACED)
+            self.leave(tenant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +110,22 @@ class Lane:
     gate: Gate
     tenant: str
 
-    def place(self) -> AbstractAsyncContextManager[None]:
-        """Hold a place. Raises Overloaded when the queue is full or the wait too long."""
-        return self.gate.place(self.tenant)
+    def place(self) -> Place:
+        """Hold a place while in the block. Raises Overloaded when the queue is full or the wait too long."""
+        return Place(self.gate, self.tenant)
+
+
+class Place:
+    """A place while in the block. A class, as a generator for each stream would cost memory."""
+
+    __slots__ = ("_gate", "_tenant")
+
+    def __init__(self, gate: Gate, tenant: str) -> None:
+        self._gate = gate
+        self._tenant = tenant
+
+    async def __aenter__(self) -> None:
+        await self._gate.enter(self._tenant)
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._gate.leave(self._tenant)

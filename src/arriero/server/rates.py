@@ -33,6 +33,7 @@ FREE = frozenset(
         "/v1/task",
         "/v1/memory",
         "/v1/stats",
+        "/v1/status",
         "/v1/tickets",
     }
 )
@@ -99,7 +100,9 @@ def admit_turn(websocket: HTTPConnection, resource: str) -> Admission:
     Raises Unauthorized when the key is worth nothing any more, Forbidden, RateLimited.
     """
     state = websocket.app.state
-    principal = state.context.keyring.renewed(websocket.state.principal)
+    # A socket outlives configurations; who may still speak is the newest one's to say.
+    context = state.standing.context or state.context
+    principal = context.keyring.renewed(websocket.state.principal)
     if not may(principal, "use", resource):
         raise Forbidden(f"this key may not use {resource}")
     rates: Rates = state.rates

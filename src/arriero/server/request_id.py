@@ -25,7 +25,9 @@ class RequestIds:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        header = (b"x-request-id", request_id(Headers(scope=scope)).encode())
+        id = request_id(Headers(scope=scope))
+        scope.setdefault("state", {})["request_id"] = id
+        header = (b"x-request-id", id.encode())
 
         async def send_with_id(message: Message) -> None:
             if message["type"] in WITH_HEADERS:

@@ -1,6 +1,7 @@
-"""A line for each request that was answered directly, written many at a time: a line costs more than a look.
+"""A line for each request, written many at a time: a line costs more than a look.
 
-Lines are at most `EVERY_S` late. The same logger, in the same form, is the place of any other access log.
+Lines are at most `EVERY_S` late. They hold the fields of `Line` and nothing else: no query, no header, no
+path that a caller wrote, no prompt unless the operator asks for it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
 
 logger = logging.getLogger("arriero.requests")
 
@@ -15,11 +19,57 @@ EVERY_S = 0.5
 MOST_LINES = 512
 
 
+class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One request. Absent = not known, or not of this kind.
+
+    key: who asked, by name or by the first digits of a digest; never the key. outcome: `ok`, `error` (told
+    with a status or in the stream), `cut` (by us, so that the client sees it), `gone` (by the client).
+    """
+
+    time: float
+    """Of the end, in Unix time."""
+    id: str
+    method: str
+    route: str
+    """As it is served, such as /v1/task/{task}/live."""
+    status: int
+    ms: float
+    ttfb_ms: float | None = None
+    """Until the first byte of the answer."""
+    bytes: int
+    """Of the answer's body."""
+    key: str = ""
+    model: str = ""
+    task: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reason: str = ""
+    outcome: str
+    error: str = ""
+    prompt: Any = None
+
+
+class Batch:
+    """Lines that are written together. Text only when it is asked for, which may be in another thread."""
+
+    __slots__ = ("_is_json", "_lines")
+
+    def __init__(self, lines: list[Line], *, is_json: bool) -> None:
+        self._lines = lines
+        self._is_json = is_json
+
+    def __str__(self) -> str:
+        write = _json if self._is_json else _logfmt
+        return "\n".join([write(line) for line in self._lines])
+
+
 class RequestLog:
     """Owns the lines that are not yet written."""
 
-    def __init__(self) -> None:
-        self._lines: list[str] = []
+    def __init__(self, *, is_json: bool = False, with_prompts: bool = False) -> None:
+        self.with_prompts = with_prompts
+        self._is_json = is_json
+        self._lines: list[Line] = []
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -27,12 +77,10 @@ class RequestLog:
         """Whether anybody wants the lines."""
         return logger.isEnabledFor(logging.INFO)
 
-    def add(self, path: str, status: int, took_s: float, who: str, request_id: bytes) -> None:
+    def add(self, line: Line) -> None:
         """Note one answer."""
-        line = f"POST {path} {status} {took_s * 1e3:.1f} ms {who or '-'} {request_id.decode('latin-1')}"
         self._lines.append(line)
         if self._timer is None:
-            self._since = datetime.now(UTC)
             self._timer = asyncio.get_running_loop().call_later(EVERY_S, self.write)
         elif len(self._lines) >= MOST_LINES:
             self.write()
@@ -44,6 +92,26 @@ class RequestLog:
             self._timer = None
         lines, self._lines = self._lines, []
         if lines:
-            logger.info(
-                "%d since %s\n%s", len(lines), self._since.isoformat("T", "milliseconds"), "\n".join(lines)
-            )
+            logger.info("%s", Batch(lines, is_json=self._is_json))
+
+
+def moment(time_s: float) -> str:
+    """Return a Unix time as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _json(line: Line) -> str:
+    said = msgspec.to_builtins(line)
+    return msgspec.json.encode(said | {"time": moment(line.time)}).decode()
+
+
+def _logfmt(line: Line) -> str:
+    said = msgspec.to_builtins(line) | {"time": moment(line.time)}
+    return " ".join([f"{name}={written(value)}" for name, value in said.items()])
+
+
+def written(value: object) -> str:
+    """Return a value of logfmt: quoted where it must be, so that one line stays one line."""
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    is_plain = text.isascii() and text.isprintable() and text and not set(text) & set(' "=\\')
+    return text if is_plain else msgspec.json.encode(text).decode()

@@ -13,25 +13,40 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from arriero.errors import ConfigError
-from arriero.runtime import open_runtime
-from arriero.server.app import close_app, create_app
-from arriero.server.direct import Direct
+from arriero.runtime import Pieces, open_runtime
+from arriero.server.app import close_app
 from arriero.server.edge.edge import Edge
 from arriero.server.edge.limits import limits_of
+from arriero.server.notify import Notifier
+from arriero.server.reload import Generation, Serving
+from arriero.server.standing import Standing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from arriero.config.schema import Config, ServerConfig
     from arriero.server.context import Runtime
-
-Opener = Callable[["Config"], AbstractAsyncContextManager["Runtime"]]
+    from arriero.server.log import LogWriter
+    from arriero.server.reload import Opener
 
 BACKLOG = 2048
+WATCH_S = 1.0
+"""How often the file of the configuration is looked at, if that is wanted."""
 INTERRUPTED = 130
+
+
+class Source(NamedTuple):
+    """Where a configuration is from."""
+
+    path: Path
+    reread: Callable[[], Config]
+    """Reads it again. Raises ConfigError."""
 
 
 def tell(line: str) -> None:
@@ -43,17 +58,22 @@ def tell(line: str) -> None:
 def serve(
     config: Config,
     *,
-    opener: Opener = open_runtime,
+    opener: Opener | None = None,
     announce: Callable[[str], None] = tell,
+    source: Source | None = None,
+    log_writer: LogWriter | None = None,
 ) -> int:
     """Serve a configuration until a signal; return the exit status.
 
-    opener: opens the runtime; hand in another to show progress.
+    opener: opens the runtime; hand in another to show progress. Called again at each reload.
     announce: gets the line with the address when requests are answered.
+    source: where the configuration is from; None = it is never read again.
+    log_writer: writes the log, and knows what it could not write.
     Raises ConfigError when the address cannot be bound.
     """
+    opener = opener or partial(open_runtime, pieces=Pieces())
     with bound_socket(config.server) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(config, listener, opener, announce))
+        return runner.run(_serve(config, listener, opener, announce, source, log_writer))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -90,32 +110,117 @@ def address(listener: socket.socket) -> str:
 
 
 async def _serve(
-    config: Config, listener: socket.socket, opener: Opener, announce: Callable[[str], None]
+    config: Config,
+    listener: socket.socket,
+    opener: Opener,
+    announce: Callable[[str], None],
+    source: Source | None,
+    log_writer: LogWriter | None,
 ) -> int:
     stop = Stop()
-    with stop.on_signals(), suppress(asyncio.CancelledError):
-        async with opener(config) as runtime:
-            edge = edge_of(runtime)
-            await edge.start(listener)
+    notifier = Notifier()
+    wanted = asyncio.Event()
+    on_hangup = None if source is None else wanted.set
+    with stop.on_signals(on_hangup), suppress(asyncio.CancelledError):
+        standing = Standing.of_config(config)
+        standing.log_writer = log_writer
+        try:
+            serving = await Serving.begin(opener, standing, config)
+        except BaseException:
+            standing.close()
+            raise
+        try:
+            await serving.edge.start(listener)
             gc.collect()
             gc.freeze()  # what is there now stays: later collections need not look at it
             announce(f"Arriero is ready at {address(listener)}")
-            await stop.wait_told()
-            await edge.stop(config.limits.drain_s)
+            notifier.ready("serving")
+            async with notifier.watched(), reloading(serving, notifier, source, wanted):
+                await stop.wait_told()
+            notifier.stopping()
+            await _drained(serving, standing)
+        finally:
+            await serving.stop()
         return 0
     return INTERRUPTED
 
 
+async def _drained(serving: Serving, standing: Standing) -> None:
+    """Let balancers see that no more is wanted, then let answers end."""
+    limits = serving.config.limits
+    standing.is_draining = True
+    await asyncio.sleep(limits.drain_delay_s)
+    await serving.edge.stop(limits.drain_s)
+
+
+@asynccontextmanager
+async def reloading(
+    serving: Serving, notifier: Notifier, source: Source | None, wanted: asyncio.Event
+) -> AsyncIterator[None]:
+    """Read the configuration again when it is wanted, or when its file has changed, while the block runs."""
+    if source is None:
+        yield
+        return
+    jobs = [
+        asyncio.create_task(_reload_often(serving, notifier, source.reread, wanted)),
+        asyncio.create_task(_watch(serving, source.path, wanted)),
+    ]
+    try:
+        yield
+    finally:
+        for job in jobs:
+            job.cancel()
+        await asyncio.wait(jobs)
+
+
+async def _watch(serving: Serving, path: Path, wanted: asyncio.Event) -> None:
+    """Look at the file now and then, for as long as its configuration says so."""
+    seen = _stamp(path)
+    while True:
+        await asyncio.sleep(WATCH_S)
+        stamp = _stamp(path)
+        if stamp != seen and stamp is not None and serving.config.server.reload:
+            wanted.set()
+        seen = stamp or seen
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+async def _reload_often(
+    serving: Serving, notifier: Notifier, reread: Callable[[], Config], wanted: asyncio.Event
+) -> None:
+    while True:
+        await wanted.wait()
+        wanted.clear()
+        notifier.reloading()
+        is_done = await serving.reload(reread)
+        notifier.ready("serving" if is_done else "serving; the last configuration was refused")
+
+
 def edge_of(runtime: Runtime) -> Edge:
-    """Return the edge that serves a runtime, not started. Its stop lets go of what the routes hold."""
-    app = create_app(runtime)
-    direct = Direct(app.state.context)
+    """Return the edge that serves one runtime, not started. Its stop lets go of what the routes hold."""
+    standing = Standing.of_config(runtime.config)
+    generation = Generation(runtime, standing)
 
     def close() -> None:
-        direct.close()
-        close_app(app)
+        generation.direct.close()
+        close_app(generation.app)
+        standing.close()
 
-    return Edge(app, limits_of(runtime.config), direct.handlers, on_stopped=close)
+    standing.edge = Edge(
+        generation,
+        limits_of(runtime.config),
+        generation.direct.handlers,
+        observer=standing.observer,
+        on_stopped=close,
+    )
+    return standing.edge
 
 
 class Stop:
@@ -128,13 +233,19 @@ class Stop:
         self._signals = 0
 
     @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM while in the block, where this thread may."""
+    def on_signals(self, on_hangup: Callable[[], None] | None = None) -> Iterator[None]:
+        """Take SIGINT and SIGTERM, and SIGHUP if there is something to do, while in the block.
+
+        Where this thread may take none, none is taken.
+        """
         loop = asyncio.get_running_loop()
+        handlers = {signal.SIGINT: self._take, signal.SIGTERM: self._take}
+        if on_hangup is not None and hasattr(signal, "SIGHUP"):
+            handlers[signal.SIGHUP] = on_hangup
         taken = []
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number, handler in handlers.items():
             with suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(number, self._take)
+                loop.add_signal_handler(number, handler)
                 taken.append(number)
         try:
             yield

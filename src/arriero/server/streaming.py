@@ -21,7 +21,7 @@ from arriero.server.errors import Internal
 from arriero.server.record import note_error, record_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
@@ -64,29 +64,6 @@ async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, T]) ->
 async def _disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _unless_any(ends: Iterable[asyncio.Future[None]], work: Coroutine[Any, Any, None]) -> None:
-    """Do the work; when one of `ends` comes first, cancel it and return.
-
-    It is done in this very job: there are many streams, and each job costs memory.
-    """
-    until = asyncio.timeout(None)
-
-    def stop(_: asyncio.Future[None]) -> None:
-        until.reschedule(0)
-
-    for end in ends:
-        end.add_done_callback(stop)
-    try:
-        async with until:
-            await work
-    except TimeoutError:
-        if not until.expired():
-            raise
-    finally:
-        for end in ends:
-            end.remove_done_callback(stop)
 
 
 async def _ended(*jobs: asyncio.Future[Any]) -> None:
@@ -135,7 +112,10 @@ class EventStream:
         self._stall_s = stall_s
         self._started = False
         self._sending = False
+        self._is_left = False
         self._moved_at = 0.0
+        self._comments: tuple[asyncio.Future[None], ...] = ()
+        """The job that sends the last comment."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
@@ -144,11 +124,26 @@ class EventStream:
         self._piece = scope.get("extensions", {}).get(PIECE)
         self._clock = asyncio.get_running_loop().time
         self._moved_at = self._clock()
-        jobs = (asyncio.ensure_future(_disconnect(receive)), asyncio.ensure_future(self._keep_alive()))
+        # The work is done in this very job, and silence is a timer: of idle streams there are many, and a
+        # job costs memory. A timeout without a time is what ends the work from outside.
+        self._until = asyncio.timeout(None)
+        watch = asyncio.ensure_future(_disconnect(receive))
+        watch.add_done_callback(self._leave)
+        self._look()
         try:
-            await _unless_any(jobs, self._pump())
+            async with self._until:
+                await self._pump()
+        except TimeoutError:
+            if not self._until.expired():
+                raise
         finally:
-            await _ended(*jobs)
+            watch.remove_done_callback(self._leave)
+            self._timer.cancel()
+            await _ended(watch, *self._comments)
+
+    def _leave(self, _: object = None) -> None:
+        self._is_left = True
+        self._until.reschedule(0)
 
     async def _pump(self) -> None:
         async with aclosing(self._work):
@@ -158,8 +153,8 @@ class EventStream:
             except ArrieroError as failure:
                 await self._fail(failure)
             except asyncio.CancelledError:
-                # A send that hangs would hang again; one to a client that is gone does nothing.
-                if self._started and not self._sending:
+                # A send that hangs would hang again; a client that is gone reads nothing.
+                if self._started and not (self._sending or self._is_left):
                     await self._fail(Unavailable("the server is shutting down"))
                     await self._write(b"", more=False)
                 raise
@@ -188,14 +183,14 @@ class EventStream:
         self._sending = False
         self._moved_at = self._clock()
 
-    async def _keep_alive(self) -> None:
-        """Send comments in silence; return when one send has hung for `stall_s`, which ends the stream."""
-        while True:
-            silence = self._clock() - self._moved_at
-            if self._sending and silence >= self._stall_s:
-                logger.warning("a client reads nothing any more; its stream is given up")
-                return
-            if not self._sending and silence >= self._keep_alive_s:
-                await self._write(self._comment)
-                silence = 0.0
-            await asyncio.sleep(max(self._keep_alive_s - silence, self._keep_alive_s / 4))
+    def _look(self) -> None:
+        """Send a comment after silence, end the stream when one send has hung for `stall_s`; look again."""
+        silence = self._clock() - self._moved_at
+        if self._sending and silence >= self._stall_s:
+            logger.warning("a client reads nothing any more; its stream is given up")
+            self._leave()
+        elif not self._sending and silence >= self._keep_alive_s:
+            self._comments = (asyncio.ensure_future(self._write(self._comment)),)
+            silence = 0.0
+        wait_s = max(self._keep_alive_s - silence, self._keep_alive_s / 4)
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)

@@ -22,6 +22,8 @@ from starlette.websockets import WebSocketDisconnect
 from arriero.core import Usage
 from arriero.errors import ArrieroError, Forbidden, InvalidRequest, Unauthorized
 from arriero.server.errors import Internal, param_of
+from arriero.server.observe import note_turn
+from arriero.server.record import Meter
 from arriero.server.streaming import closing
 
 if TYPE_CHECKING:
@@ -230,15 +232,15 @@ class Chat:
 
     async def _admitted(self, number: int, said: Said) -> Delta | None:
         admission = self._admit()
+        meter = Meter(prompt_size=len(said.prompt or ""), began_at=time.monotonic())
         try:
-            last = await self._stream(number, said)
+            return await self._stream(number, said, meter)
         finally:
+            admission.charge(meter.num_tokens, time.time())
             admission.end()
-        if last is not None and last.usage is not None:
-            admission.charge(last.usage.prompt_tokens + last.usage.completion_tokens, time.time())
-        return last
+            note_turn(self._websocket, meter)
 
-    async def _stream(self, number: int, said: Said) -> Delta | None:
+    async def _stream(self, number: int, said: Said, meter: Meter) -> Delta | None:
         """Send the deltas of one answer; return the last one, or None when the client stopped it.
 
         Raises Forbidden when hidden text is asked for that the task does not show.
@@ -253,6 +255,7 @@ class Chat:
                 if number <= self._num_stopped:
                     return None
                 last = delta
+                meter.add(0, delta)
                 if said.hidden and delta.hidden:
                     await self._websocket.send_text(self._frames.hidden(delta.hidden))
                 if delta.text:

@@ -57,6 +57,7 @@ async def test_the_scope_tells_the_request() -> None:
 
     assert scopes[0].pop("client")[0] == "127.0.0.1"
     assert list(scopes[0].pop("extensions")) == [PIECE]
+    assert scopes[0].pop("state") == {}
     assert scopes[0] == {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

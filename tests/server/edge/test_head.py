@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import suppress
 
 import pytest
 
-from arriero.server.edge.head import Head, head_end, is_allowed, parsed_head
+from arriero.server.edge.head import Head, any_head, head_end, is_allowed, parsed_head, usual_head
 from arriero.server.edge.limits import Limits
 from arriero.server.edge.refusal import Refused
 
@@ -64,6 +65,10 @@ def test_http_1_0_is_served_once() -> None:
 REFUSED = [
     (b"GET / HTTP/1.1\r\n\r\n", 400),
     (GET + b"Host: a\r\n\r\n", 400),
+    (b"CONNECT /a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    (b"GET /%0d%0aa:b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    (b"GET /a%00 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    (b"POST /%7F?a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 400),
     (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
     (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
     (b"GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", 400),
@@ -207,3 +212,68 @@ def test_only_listed_hosts_are_served(host: bytes, is_served: bool) -> None:
         with pytest.raises(Refused) as caught:
             parsed(head, Limits(allowed_hosts=allowed))
         assert caught.value.status == 421
+
+
+USUAL = [
+    b"POST /v1/chat/completions?a=b HTTP/1.1\r\nHost: a:1\r\nContent-Type: application/json; charset=x\r\n"
+    b"authorization:Bearer x\r\nContent-Length: 12\r\nConnection: keep-alive\r\n\r\n",
+    b'GET / HTTP/1.1\r\nhost: [::1]:80\r\nuser-agent: x (y; z) "q"\r\naccept: */*\r\n\r\n',
+]
+PIECES = [
+    b"", b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b",", b"\0", b"\x80", b"1", b"#", b"HTTP/1.0", b"close",
+    b"\r\nhost: b\r\n", b"\r\ncontent-length: 1\r\n", b"\r\nTransfer-Encoding: chunked\r\n", b"\r\nx:\r\n",
+    b"\r\nExpect: 100-continue\r\n", b"\r\nConnection: close\r\n", b"\r\nUpgrade: websocket\r\n",
+    b"\r\n y\r\n", b"Upgrade",
+]  # fmt: skip
+ALLOWED = Limits(allowed_hosts=frozenset({b"a"}), max_headers=4, max_target_bytes=24)
+
+
+def outcome(data: bytes, limits: Limits) -> object:
+    """Return all that is understood of a head, or why it is refused."""
+    try:
+        head = any_head(data, limits)
+    except Refused as refused:
+        return refused.status, refused.code
+    return [getattr(head, name) for name in Head.__slots__]
+
+
+def usual_outcome(data: bytes, limits: Limits) -> object:
+    """Return the same of the pattern; None for what it leaves to the parser."""
+    try:
+        head = usual_head(data, limits)
+    except Refused as refused:
+        return refused.status, refused.code
+    return head and [getattr(head, name) for name in Head.__slots__]
+
+
+def test_usual_heads_need_no_parser() -> None:
+    """The heads of the usual clients are read by the pattern."""
+    assert [usual_head(data, LIMITS) is not None for data in USUAL] == [True, True]
+
+
+@pytest.mark.parametrize("limits", [LIMITS, ALLOWED], ids=["defaults", "tight"])
+def test_the_pattern_reads_what_the_parser_reads(limits: Limits) -> None:
+    """Whatever is changed in a head, the pattern finds the same in it as the parser, or leaves it alone."""
+    dice = random.Random(5)
+    taken = 0
+    for _ in range(6000):
+        data = dice.choice(USUAL)
+        for _ in range(dice.randint(1, 3)):
+            place = dice.randrange(len(data))
+            data = data[:place] + dice.choice(PIECES) + data[place + dice.randint(0, 2) :]
+        usual = usual_outcome(data, limits)
+        taken += usual is not None
+
+        assert usual is None or usual == outcome(data, limits), data
+    assert taken > 200
+
+
+@pytest.mark.parametrize("byte", range(256))
+def test_the_pattern_takes_no_byte_that_the_parser_refuses(byte: int) -> None:
+    """Every byte at every place of a head is understood as the parser does."""
+    for data in USUAL:
+        for place in range(len(data)):
+            changed = data[:place] + bytes([byte]) + data[place + 1 :]
+            usual = usual_outcome(changed, LIMITS)
+
+            assert usual is None or usual == outcome(changed, LIMITS), changed

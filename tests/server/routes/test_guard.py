@@ -212,7 +212,8 @@ async def test_other_paths(remote: Any, address_of: Any, path: str) -> None:
         answer = await asyncio.wait_for(reader.read(), PATIENCE_S)
         writer.close()
 
-        assert answer.startswith(b"HTTP/1.1 404 "), answer
+        status = b"400" if "%00" in path else b"404"  # control characters do not reach the routes
+        assert answer.startswith(b"HTTP/1.1 %b " % status), answer
         assert upstream.connections == 0
 
 

@@ -57,27 +57,10 @@ class Connection(asyncio.Protocol):
     """Owns a transport and the request that is being served on it."""
 
     __slots__ = (
-        "_body",
-        "_buffer",
-        "_call",
-        "_deadline",
-        "_discarded",
-        "_edge",
-        "_exchange",
-        "_gathered",
-        "_handler",
-        "_has_skipped_line",
-        "_head",
-        "_is_advancing",
-        "_is_idle",
-        "_is_reading",
-        "_pace",
-        "_phase",
-        "_stall",
-        "is_writable",
-        "peer",
-        "transport",
-    )
+        "_body", "_buffer", "_call", "_deadline", "_discarded", "_edge", "_exchange", "_gathered",
+        "_handler", "_has_skipped_line", "_head", "_held_bytes", "_is_advancing", "_is_idle",
+        "_is_reading", "_pace", "_phase", "_stall", "is_writable", "peer", "transport",
+    )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
         self.transport: asyncio.Transport
@@ -92,13 +75,14 @@ class Connection(asyncio.Protocol):
         self._is_idle = False
         self._is_reading = True
         self._pace: BodyPace | None = None
+        self._held_bytes = 0
         self._discarded = 0
         self._clear()
 
     def _clear(self) -> None:
         """Forget the request that was served."""
-        if self._pace is not None:
-            self._edge.held_body_bytes -= self._pace.received
+        self._edge.held_body_bytes -= self._held_bytes
+        self._held_bytes = 0
         self._pace = None
         self._has_skipped_line = False
         self._head: Head | None = None
@@ -200,7 +184,7 @@ class Connection(asyncio.Protocol):
     def sweep(self, now: float) -> None:
         """Look at the deadlines."""
         if self._stall.is_over(now, self.transport.get_write_buffer_size()):
-            self.transport.abort()
+            reset(self.transport)  # else what waits would stay with the kernel, for minutes
         elif now >= self._deadline:
             self._on_deadline(now)
 
@@ -278,6 +262,12 @@ class Connection(asyncio.Protocol):
         if not head.has_body:
             self._complete()
             return
+        is_sized = not (head.is_chunked or head.expects_continue)
+        if self._handler is not None and is_sized and len(self._buffer) >= head.content_length:
+            self._hold(self._buffer[: head.content_length])
+            self._buffer = self._buffer[head.content_length :]
+            self._complete()
+            return
         self._body = ChunkedBody() if head.is_chunked else SizedBody(head.content_length)
         self._pace = BodyPace(self._edge.limits, self._edge.clock())
         self._deadline = self._pace.deadline
@@ -286,23 +276,27 @@ class Connection(asyncio.Protocol):
 
     def _take_body(self) -> bool:
         piece, self._buffer = self._body.feed(self._buffer)
-        limits = self._edge.limits
         assert self._pace is not None
         self._pace.received += len(piece)
-        self._edge.held_body_bytes += len(piece)
-        if self._edge.held_body_bytes > limits.max_held_body_bytes:
-            raise no_room("the server holds as many request bodies as it can; try again later")
         if self._head is not None:
             self._head.expects_continue = False
+        self._hold(piece)
+        if self._call is None and self._pace.received > self._edge.limits.max_body_bytes:
+            self._carry()
+        if self._body.is_complete:
+            self._complete()
+        return True
+
+    def _hold(self, piece: bytes) -> None:
+        """Give a piece of the body to whoever takes it, if there is room."""
+        self._held_bytes += len(piece)
+        self._edge.held_body_bytes += len(piece)
+        if self._edge.held_body_bytes > self._edge.limits.max_held_body_bytes:
+            raise no_room("the server holds as many request bodies as it can; try again later")
         if self._call is not None:
             self._call.feed(piece)
         else:
             self._gathered.append(piece)
-            if self._pace.received > limits.max_body_bytes:
-                self._carry()
-        if self._body.is_complete:
-            self._complete()
-        return True
 
     def _complete(self) -> None:
         """The request is whole."""
@@ -320,12 +314,13 @@ class Connection(asyncio.Protocol):
                 return
             if not is_taken:
                 self._carry()
+            self._gathered = []
 
     def _carry(self) -> None:
         """Give the request to the application, with what has come of its body."""
         assert self._exchange is not None
         self._handler = None
-        self._call = HttpCall(self._edge.app, self._exchange, self, self._edge.address)
+        self._call = HttpCall(self._edge.app, self._exchange, self, self._edge.address, self._edge.finished)
         self._edge.spawn(self._call.run())
         for piece in self._gathered:
             self._call.feed(piece)
@@ -367,6 +362,8 @@ class Connection(asyncio.Protocol):
                 self.cut(is_unframed=False)
                 return
         self._clear()
+        if self._edge.observer is not None:
+            self._edge.observer.refused(refused.status, refused.code)
         self.transport.write(refusal(refused, self._edge.date_line))
         self._linger()
 

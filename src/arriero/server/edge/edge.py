@@ -7,6 +7,7 @@ application for all others.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,14 +17,18 @@ from arriero.server.edge.limits import Limits, max_open_files
 from arriero.server.edge.refusal import Refused, no_room
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Coroutine, Mapping
 
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Scope
 
     from arriero.server.edge.exchange import Exchange
 
+    Handlers = Mapping[bytes, Callable[[Exchange], bool]]
+
 BACKLOG = 2048
+ACCEPTORS = 16
+"""uvloop accepts one connection for each listener in a turn of the loop; on a busy loop turns are long."""
+SEND_BUFFER_BYTES = 256 * 1024
 STOP_S = 1.0
 """How long jobs that were cancelled at the end may take to say so to their clients."""
 
@@ -37,6 +42,18 @@ class Member(Protocol):
     def abort(self) -> None: ...
 
 
+class Observer(Protocol):
+    """Told of every request that a direct handler has not taken."""
+
+    def ended(self, exchange: Exchange, scope: Scope) -> None:
+        """Take the news that the application has done with a request."""
+        ...
+
+    def refused(self, status: int, code: str) -> None:
+        """Take the news that the edge itself refused a request, or a connection."""
+        ...
+
+
 class Edge:
     """Owns the listening socket, all connections and the jobs of the application."""
 
@@ -44,8 +61,9 @@ class Edge:
         self,
         app: ASGIApp,
         limits: Limits | None = None,
-        direct: Mapping[bytes, Callable[[Exchange], bool]] | None = None,
+        direct: Handlers | None = None,
         *,
+        observer: Observer | None = None,
         on_stopped: Callable[[], None] | None = None,
     ) -> None:
         """Serve an application.
@@ -53,11 +71,16 @@ class Edge:
         direct: handlers of POST requests by exact path. Each gets the whole request and answers it now
             or later; one that returns False leaves it, untouched, to the application. Bodies above
             `max_body_bytes` go to the application, which says so in its own words.
+        observer: told of what becomes of requests.
         on_stopped: called at the end of `stop`, when no connection and no job is left.
         """
         self.app = app
         self.limits = limits or Limits()
         self.direct = direct or {}
+        self.observer = observer
+        self.finished = None if observer is None else observer.ended
+        self.lag_s = 0.0
+        """How much too late the event loop came to the last sweep."""
         self._on_stopped = on_stopped
         self.address: tuple[str, int] | None = None
         self.date_line = b""
@@ -65,12 +88,13 @@ class Edge:
         self.is_draining = False
         self.clock: Callable[[], float]
         self._loop: asyncio.AbstractEventLoop
-        self._server: asyncio.Server
+        self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
         self._members: set[Member] = set()
         self._addresses: Counter[str] = Counter()
         self._jobs: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
+        self._sweep_due = 0.0
         self._cap = self.limits.connection_cap(max_open_files())
 
     @property
@@ -78,21 +102,31 @@ class Edge:
         """How many connections are open."""
         return len(self._members)
 
+    def serve(self, app: ASGIApp, limits: Limits, direct: Handlers) -> None:
+        """Serve another application from now on; requests that have begun stay where they are."""
+        self.app, self.limits, self.direct = app, limits, direct
+        self._cap = limits.connection_cap(max_open_files())
+
     async def start(self, listener: socket.socket) -> None:
         """Serve on a bound socket from now on. The edge closes it."""
         self._loop = asyncio.get_running_loop()
         self.clock = self._loop.time
+        self._sweep_due = self.clock()
         name = listener.getsockname()
         self.address = (name[0], name[1]) if isinstance(name, tuple) else None
         self._sweep()
-        self._server = await self._loop.create_server(
-            lambda: Connection(self), sock=listener, backlog=BACKLOG
-        )
+        # Accepted sockets inherit it. Left to the kernel, one that is not read takes up to 4 MiB.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        for one in (listener, *(listener.dup() for _ in range(ACCEPTORS - 1))):
+            self._servers.append(
+                await self._loop.create_server(lambda: Connection(self), sock=one, backlog=BACKLOG)
+            )
 
     async def stop(self, drain_s: float) -> None:
         """Accept nothing more; let answers end for a while, then end them; return when all is closed."""
         self.is_draining = True
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for member in list(self._members):
             member.drain()
         await self._wait_empty(drain_s)
@@ -160,6 +194,8 @@ class Edge:
     def _sweep(self) -> None:
         self.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
         now = self.clock()
+        self.lag_s = max(0.0, now - self._sweep_due)
+        self._sweep_due = now + self.limits.sweep_s
         for member in list(self._members):
             member.sweep(now)
         self._timer = self._loop.call_later(self.limits.sweep_s, self._sweep)

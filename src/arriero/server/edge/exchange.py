@@ -7,6 +7,7 @@ client comes back through the callbacks. Nothing here knows what a request means
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from arriero.server.edge.answer import (
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from arriero.server.edge.head import Head
 
 Headers = Iterable[tuple[bytes, bytes]]
+
+SWITCHING_PROTOCOLS = 101
 
 
 class Carrier(Protocol):
@@ -66,6 +69,8 @@ class Exchange:
     on_writable: called each time that there is room again.
     on_stop: called when the server ends and can wait no longer; what is written in the call still goes
         out. Without it, or when it does not end the answer, the exchange is aborted.
+    began_at, first_byte_at: on the monotonic clock, 0 = not yet. sent_bytes: of the answer's body. is_cut:
+        the answer was begun, and broken off by us.
     """
 
     __slots__ = (
@@ -75,8 +80,11 @@ class Exchange:
         "_start",
         "_stays_open",
         "_transport",
+        "began_at",
         "body",
+        "first_byte_at",
         "headers",
+        "is_cut",
         "is_gone",
         "is_http11",
         "is_writable",
@@ -87,6 +95,8 @@ class Exchange:
         "path",
         "peer",
         "query",
+        "sent_bytes",
+        "status",
     )
 
     def __init__(self, carrier: Carrier, head: Head) -> None:
@@ -102,6 +112,11 @@ class Exchange:
         self.on_gone: Callable[[], None] | None = None
         self.on_writable: Callable[[], None] | None = None
         self.on_stop: Callable[[], None] | None = None
+        self.began_at: float = monotonic()
+        self.first_byte_at: float = 0.0
+        self.status: int = 0
+        self.sent_bytes: int = 0
+        self.is_cut: bool = False
         self._carrier = carrier
         self._transport = carrier.transport
         self._framing = UNSTARTED
@@ -148,7 +163,8 @@ class Exchange:
         if self.is_gone or not data:
             return
         if self._framing is CHUNKED:
-            self._transport.write(chunk(data))
+            self.sent_bytes += len(data)
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))  # `chunk`, for each event
             return
         head = self._open(None) if self._framing is OPENING else b""
         self._transport.write(head + self._framed(data))
@@ -175,12 +191,14 @@ class Exchange:
         """Cut the answer: the client sees that it is not whole."""
         if self.is_gone or self._framing is ENDED:
             return
-        self.is_gone = True
+        self.is_gone = self.is_cut = True
         self._carrier.cut(is_unframed=self._framing is UNTIL_CLOSE)
 
     def hand_over(self) -> None:
         """Take the news that the connection is a WebSocket now. For the socket."""
         self._framing = ENDED
+        self.status = SWITCHING_PROTOCOLS
+        self.first_byte_at = monotonic()
 
     def leave(self) -> None:
         """Take the news that the client has gone. For the connection."""
@@ -199,6 +217,8 @@ class Exchange:
     def _open(self, length: int | None) -> bytes:
         """Return the head; from here on the framing of the body is settled."""
         status, headers = self._start
+        self.status = status
+        self.first_byte_at = monotonic()
         opened = opening(
             status,
             headers,
@@ -216,6 +236,7 @@ class Exchange:
 
     def _framed(self, data: bytes) -> bytes:
         framing = self._framing
+        self.sent_bytes += len(data)
         if framing is CHUNKED:
             return chunk(data)
         if framing is LENGTH:

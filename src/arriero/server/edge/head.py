@@ -1,7 +1,8 @@
 """The head of a request: from bytes to a value, or the reason why it is refused. Pure.
 
 llhttp reads it, with all leniency off; the checks here are those that it does not make. What two
-parties could understand in two ways is refused: RFC 9112, and the smuggling cases of the field.
+parties could understand in two ways is refused: RFC 9112, and the smuggling cases of the field. A head
+without anything unusual is read by one pattern, which takes a strict part of what llhttp takes.
 """
 
 from __future__ import annotations
@@ -24,10 +25,21 @@ if TYPE_CHECKING:
 
 END = b"\r\n\r\n"
 HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+CONTROL = re.compile(rb"%(?:[01][0-9A-Fa-f]|7[Ff])")
+"""A control character in a path, as an escape; it would reach names, logs and messages."""
 MAX_LENGTH_DIGITS = 18
 
 ONCE = (b"host", b"content-length", b"transfer-encoding")
 """Headers of which a second one makes a request ambiguous."""
+UNUSUAL = frozenset({b"transfer-encoding", b"upgrade", b"expect"})
+MAX_USUAL_DIGITS = 12
+# Values without blanks around them, and nothing in a target that any parser is particular about; an
+# escape in a path may be a control character.
+USUAL = re.compile(
+    rb"(POST|GET) (/[A-Za-z0-9/_.~:,@-]*+(?:\?[A-Za-z0-9/_.~%?&=+:,@-]*+)?) HTTP/1\.1\r\n"
+    rb"(?:[A-Za-z0-9-]++: ?[!-~]++(?: ++[!-~]++)*+\r\n)++\r\n"
+)
+LINE = re.compile(rb"([A-Za-z0-9-]++): ?([!-~][ -~]*+)\r\n")
 UNDERSTOOD = frozenset({*ONCE, b"connection", b"upgrade", b"expect"})
 
 
@@ -47,10 +59,12 @@ class Head:
         "query",
     )
 
-    def __init__(self, method: bytes, lines: Lines, *, is_http11: bool) -> None:
+    def __init__(
+        self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], *, is_http11: bool
+    ) -> None:
         self.method = method
-        self.path, _, self.query = lines.target.partition(b"?")
-        self.headers = lines.headers
+        self.path, _, self.query = target.partition(b"?")
+        self.headers = headers
         self.is_http11 = is_http11
         self.content_length = 0
         self.is_chunked = False
@@ -114,6 +128,36 @@ def _refuse_size(data: bytes, limits: Limits) -> None:
 
 def parsed_head(data: bytes, limits: Limits) -> Head:
     """Return the request whose head these bytes are, to the last. Raises Refused."""
+    return usual_head(data, limits) or any_head(data, limits)
+
+
+def usual_head(data: bytes, limits: Limits) -> Head | None:
+    """Return what `any_head` would return, None for a head that has something unusual. Raises Refused."""
+    found = USUAL.fullmatch(data)
+    if found is None:
+        return None
+    method, target = found.groups()
+    headers = [(name.lower(), value) for name, value in LINE.findall(data, found.end(2))]
+    known = dict(headers)
+    length = known.get(b"content-length", b"0")
+    if (
+        len(known) != len(headers)
+        or len(headers) > limits.max_headers
+        or len(target) > limits.max_target_bytes
+        or not UNUSUAL.isdisjoint(known)
+        or known.get(b"connection", b"keep-alive") != b"keep-alive"
+        or not length.isdigit()
+        or len(length) > MAX_USUAL_DIGITS
+    ):
+        return None
+    head = Head(method, target, headers, is_http11=True)
+    _check_host(head, known.get(b"host"), limits)
+    head.content_length = int(length)
+    return head
+
+
+def any_head(data: bytes, limits: Limits) -> Head:
+    """Return the request whose head these bytes are. Raises Refused."""
     lines = Lines()
     parser = httptools.HttpRequestParser(lines)
     try:
@@ -123,8 +167,11 @@ def parsed_head(data: bytes, limits: Limits) -> Head:
     except httptools.HttpParserError as exc:
         raise bad_request(f"this is not an HTTP request: {exc}") from exc
     method = parser.get_method()
+    if method == b"CONNECT":  # whoever stands before us takes all that follows for a tunnel
+        raise bad_request("this is not a proxy")
     _check_sizes(lines, limits)
-    head = Head(method, lines, is_http11=_is_http11(data, b"%b %b HTTP/1." % (method, lines.target)))
+    is_http11 = _is_http11(data, b"%b %b HTTP/1." % (method, lines.target))
+    head = Head(method, lines.target, lines.headers, is_http11=is_http11)
     _understand(head, lines.found, limits)
     return head
 
@@ -137,6 +184,8 @@ def _check_sizes(lines: Lines, limits: Limits) -> None:
     # llhttp has refused control bytes and what is not ASCII.
     if not lines.target.startswith(b"/") or b"#" in lines.target:
         raise bad_request("the target must be a path, with or without a query")
+    if CONTROL.search(lines.target.partition(b"?")[0]):
+        raise bad_request("the path holds a control character")
     if lines.repeated is not None:
         raise bad_request(f"there is more than one header {lines.repeated.decode()}")
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from arriero.config.schema import Config
 
 SHARE_OF_OPEN_FILES = 0.45
+MOST_OF_OPEN_FILES = 0.9
 PER_ADDRESS = 256
 
 
@@ -51,9 +52,13 @@ class Limits:
     """How often all deadlines are looked at."""
 
     def connection_cap(self, open_files: int) -> int:
-        """Return the most connections of a process that may have so many files open."""
-        allowed = max(1, int(open_files * SHARE_OF_OPEN_FILES))
-        return allowed if self.max_connections is None else min(self.max_connections, allowed)
+        """Return the most connections of a process that may have so many files open.
+
+        A guarded answer needs a second file, for its upstream; who serves local models may ask for more.
+        """
+        if self.max_connections is None:
+            return max(1, int(open_files * SHARE_OF_OPEN_FILES))
+        return max(1, min(self.max_connections, int(open_files * MOST_OF_OPEN_FILES)))
 
     def address_cap(self, host: str) -> int | None:
         """Return the most connections from one address; None = any number."""

@@ -23,6 +23,7 @@ from websockets.server import ServerProtocol
 from arriero.server.edge.asgi import http_scope
 from arriero.server.edge.pace import Stall
 from arriero.server.edge.refusal import answer, bad_request, fail
+from arriero.server.edge.reset import reset
 
 if TYPE_CHECKING:
     from starlette.types import Message
@@ -110,8 +111,9 @@ class WebSocket(asyncio.Protocol):
     async def _run(self) -> None:
         exchange = self._exchange
         code = INTERNAL_ERROR
+        scope = self._scope()
         try:
-            await self._edge.app(self._scope(), self.receive, self.send)
+            await self._edge.app(scope, self.receive, self.send)
             code = NORMAL
         except Exception:
             if self._is_open or not (exchange.is_ended or exchange.is_gone):
@@ -121,6 +123,8 @@ class WebSocket(asyncio.Protocol):
                 self._close(code, "")
             elif not exchange.is_ended:
                 fail(exchange)
+            if (finished := self._edge.finished) is not None:
+                finished(exchange, scope)
 
     def _scope(self) -> dict[str, Any]:
         scope = http_scope(self._exchange, self._edge.address)
@@ -272,7 +276,9 @@ class WebSocket(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Look at the deadlines."""
-        if self._stall.is_over(now, self._transport.get_write_buffer_size()) or now >= self._deadline:
+        if self._stall.is_over(now, self._transport.get_write_buffer_size()):
+            reset(self._transport)
+        elif now >= self._deadline:
             self._transport.abort()
         elif not self._is_open:
             return

@@ -20,6 +20,7 @@ from arriero.server.body import read_body
 from arriero.server.context import context_of, principal_of
 from arriero.server.errors import UnknownPath
 from arriero.server.model_name import model_name
+from arriero.server.record import GuardedMeter, note_model
 from arriero.server.streaming import KEEP_ALIVE, ClientGone, EventStream, unless_disconnected
 
 if TYPE_CHECKING:
@@ -88,13 +89,16 @@ def _unread(request: Request, body: bytes) -> Request:
 async def _forwarded(request: Request, guard: Guard, route: Route, body: bytes) -> Response | ASGIApp:
     if route_of(request.scope["raw_path"]) is not route:  # another spelling of the path
         raise UnknownPath(f"no such path: {request.url.path}")
+    record = note_model(request, guard.policy.public_name, body)
+    record.guarded = meter = GuardedMeter(len(body))
     work = guard.forward(route, body, request.scope["headers"])
     try:
         answer = await unless_disconnected(request.receive, work)
     except ClientGone:
         return Response(status_code=204)  # nobody reads it
     if isinstance(answer, Stream):
-        return Relay(answer)
+        return Relay(answer, meter)
+    meter.add(answer.body)
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in answer.headers}
     return Response(answer.body, headers=headers)
 
@@ -102,8 +106,9 @@ async def _forwarded(request: Request, guard: Guard, route: Route, body: bytes) 
 class Relay:
     """An ASGI response that sends a guard's stream and lets go of the upstream whatever happens."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, meter: GuardedMeter) -> None:
         self._stream = stream
+        self._meter = meter
         self._is_lines = (b"content-type", Media.LINES.value) in stream.headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,6 +127,7 @@ class Relay:
 
     async def _pieces(self) -> AsyncGenerator[bytes, None]:
         while piece := await self._stream.piece():
+            self._meter.add(piece)
             yield piece
 
     def _failed(self, failure: ArrieroError) -> bytes:

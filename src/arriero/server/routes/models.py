@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from arriero.core import Span
+from arriero.core import Span, Usage
 from arriero.errors import InvalidRequest
 from arriero.server.body import read_json
 from arriero.server.context import context_of, principal_of
+from arriero.server.record import note_target
 from arriero.server.routes.ops import json_response
 from arriero.server.routes.prompt import read_prompt
 from arriero.server.streaming import answered
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from arriero.server.context import ModelLike
     from arriero.server.gate import Lane
+    from arriero.server.record import Record
 
 MAX_TOKEN_IDS = 1 << 20
 
@@ -53,12 +55,15 @@ async def embedding(request: Request) -> Response:
     """Answer the vector of the prompt."""
     model = _model(request)
     prompt = await read_prompt(request)
-    return await answered(request, _embedded(context_of(request).lane(principal_of(request)), model, prompt))
+    record = note_target(request, model, prompt)
+    lane = context_of(request).lane(principal_of(request))
+    return await answered(request, _embedded(lane, model, prompt, record))
 
 
-async def _embedded(lane: Lane, model: ModelLike, prompt: str) -> Response:
+async def _embedded(lane: Lane, model: ModelLike, prompt: str, record: Record) -> Response:
     async with lane.place():
         embeddings = await model.embed([prompt])
+    record.extra = Usage(prompt_tokens=embeddings.prompt_tokens)
     return json_response({"embedding": floats(embeddings.vectors[0])})
 
 

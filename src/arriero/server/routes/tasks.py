@@ -18,6 +18,7 @@ from arriero.errors import Forbidden
 from arriero.server.context import context_of, principal_of
 from arriero.server.errors import UpgradeRequired, accepts_json, problem
 from arriero.server.rates import admit_turn
+from arriero.server.record import note_target
 from arriero.server.routes.ops import json_response
 from arriero.server.routes.prompt import read_prompt
 from arriero.server.streaming import EventStream, answered, closing
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from arriero.core import Citation, Delta
     from arriero.errors import ArrieroError
     from arriero.server.gate import Lane
+    from arriero.server.record import Meter
     from arriero.tasks.session import Session
     from arriero.tasks.task import Task
 
@@ -56,14 +58,15 @@ async def completion(request: Request) -> Response:
     prompt = await read_prompt(request)
     if request.method == "HEAD":
         return Response(media_type="application/json")
-    return await answered(request, _completed(_lane(request), session, prompt))
+    return await answered(request, _completed(_lane(request), session, prompt, _meter(request, prompt)))
 
 
-async def _completed(lane: Lane, session: Session, prompt: str) -> Response:
+async def _completed(lane: Lane, session: Session, prompt: str, meter: Meter) -> Response:
     async with lane.place(), closing(session.complete(prompt)) as deltas:
         texts: list[str] = []
         citations: tuple[Citation, ...] = ()
         async for delta in deltas:
+            meter.add(0, delta)
             texts.append(delta.text)
             citations = delta.citations
     text = "".join(texts)
@@ -84,7 +87,8 @@ async def live(request: Request) -> Response | ASGIApp:
         text = problem(error).decode() if as_json else error.message
         return sse.encode(sse.ServerSentEvent(text, event="error"))
 
-    events = _events(_lane(request), session, prompt, with_end=with_end, with_hidden=with_hidden)
+    meter = _meter(request, prompt)
+    events = _events(_lane(request), session, prompt, meter, with_end=with_end, with_hidden=with_hidden)
     return EventStream(events, failed=failed, keep_alive_s=KEEP_ALIVE_S)
 
 
@@ -98,11 +102,12 @@ def _asks_for_hidden(request: Request) -> bool:
 
 
 async def _events(
-    lane: Lane, session: Session, prompt: str, *, with_end: bool, with_hidden: bool
+    lane: Lane, session: Session, prompt: str, meter: Meter, *, with_end: bool, with_hidden: bool
 ) -> AsyncGenerator[bytes, None]:
     pieces, hidden = Pieces(), Pieces("hidden")
     async with lane.place(), closing(session.complete(prompt)) as deltas:
         async for delta in deltas:
+            meter.add(0, delta)
             if with_hidden and (event := hidden.encode(delta.hidden)):
                 yield event
             if event := pieces.encode(delta.text):
@@ -144,6 +149,7 @@ def end_event(delta: Delta) -> bytes:
 async def chat(websocket: WebSocket) -> None:
     """Hold a conversation with one session over a socket."""
     session = _session(websocket)
+    note_target(websocket, _task(websocket), None)
     context = context_of(websocket)
     shows_hidden = _task(websocket).config.show_hidden
     admit = partial(admit_turn, websocket, f"task/{websocket.path_params['task']}")
@@ -173,6 +179,10 @@ async def stats(request: Request) -> Response:
 
 def _task(connection: HTTPConnection) -> Task:
     return context_of(connection).task(principal_of(connection), connection.path_params["task"])
+
+
+def _meter(connection: HTTPConnection, prompt: str) -> Meter:
+    return note_target(connection, _task(connection), prompt).turn(prompt)
 
 
 def _lane(connection: HTTPConnection) -> Lane:

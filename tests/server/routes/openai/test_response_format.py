@@ -133,7 +133,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         f"response_format.json_schema.schema.{BAD_SCHEMA}",
     ),
     ({"structured_outputs": {"json": BAD}}, f"structured_outputs.json.{BAD_SCHEMA}"),
-    ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs"),
+    ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs.structural_tag"),
     ({"structured_outputs": {"json": {}, "regex": "a"}}, "structured_outputs.regex"),
     ({"guided_json": BAD}, f"guided_json.{BAD_SCHEMA}"),
     ({"guided_json": "{"}, "guided_json"),

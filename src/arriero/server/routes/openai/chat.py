@@ -14,8 +14,9 @@ from arriero.core import GenerateRequest
 from arriero.errors import InvalidRequest
 from arriero.guard.routes import Route
 from arriero.server.context import context_of, principal_of
+from arriero.server.record import note_target
 from arriero.server.routes.openai.answer import AnswerReader, DeltaWriter, Event, file_citations, message
-from arriero.server.routes.openai.choices import Choice, UsageCount, generations, interleaved
+from arriero.server.routes.openai.choices import Choice, generations, interleaved, usage_object
 from arriero.server.routes.openai.logprobs import chat_logprobs
 from arriero.server.routes.openai.parameters import read_parameters, sampling
 from arriero.server.routes.openai.response_format import asked_constraint
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from arriero.core import Constraint, Delta
     from arriero.server.context import ModelLike
     from arriero.server.gate import Lane
+    from arriero.server.record import Meter
 
 
 NULL, NOTHING = b"null", b"{}"
@@ -77,13 +79,15 @@ async def create(request: Request) -> Response | ASGIApp:
     context = context_of(request)
     target = context.model_or_task(principal, body.model)
     lane = context.lane(principal, target if isinstance(target, Task) else None)
+    record = note_target(request, target, body.messages)
     generate, tools = await _request(target, body, principal.tenant)
     streams = generations(target, [generate], body.num_choices)
+    meter = record.meter([generate], num_choices=body.num_choices)
     readers = [AnswerReader(tools.parser() if tools else None, body.include_reasoning) for _ in streams]
     if not body.stream:
-        return await answered(request, _whole(lane, streams, readers, body))
+        return await answered(request, _whole(lane, streams, readers, meter, body))
     chunks = ChatChunks(body, readers)
-    return event_stream(lane, streams, chunks, num_choices=body.num_choices, include_usage=body.include_usage)
+    return event_stream(lane, streams, chunks, meter, include_usage=body.include_usage)
 
 
 async def _request(
@@ -127,16 +131,19 @@ async def _task_request(
 
 
 async def _whole(
-    lane: Lane, streams: list[AsyncIterator[Delta]], readers: list[AnswerReader], body: ChatRequest
+    lane: Lane,
+    streams: list[AsyncIterator[Delta]],
+    readers: list[AnswerReader],
+    meter: Meter,
+    body: ChatRequest,
 ) -> Response:
     choices = [Choice() for _ in streams]
     events: list[list[Event]] = [[] for _ in streams]
-    count = UsageCount(body.num_choices)
     async with lane.place(), aclosing(interleaved(streams)) as deltas:
         async for index, delta in deltas:
             choices[index].add(delta)
             events[index] += readers[index].read(delta)
-            count.add(index, delta)
+            meter.add(index, delta)
     said = _identity("chat.completion", body.model)
     said["choices"] = [
         {
@@ -147,7 +154,7 @@ async def _whole(
         }
         for index, choice in enumerate(choices)
     ]
-    return json_response({**said, "usage": count.total()})
+    return json_response({**said, "usage": usage_object(meter.told())})
 
 
 def _annotated(said: dict[str, Any], choice: Choice) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Several completions of one request: run side by side, told apart by index, summed up at the end."""
+"""Several completions of one request: run side by side, told apart by index."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from arriero.server.streaming import closing
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
-    from arriero.core import Citation, Delta, GenerateRequest, TokenLogprob
+    from arriero.core import Citation, Delta, GenerateRequest, TokenLogprob, Usage
 
 
 class Generator(Protocol):
@@ -103,29 +103,11 @@ class Choice:
         self.citations = delta.citations
 
 
-class UsageCount:
-    """Sums up a request. The prompt of several choices counts once."""
-
-    def __init__(self, num_choices: int) -> None:
-        self._num_choices = num_choices
-        self._prompt_tokens = 0
-        self._completion_tokens = 0
-        self._cached_tokens = 0
-
-    def add(self, index: int, delta: Delta) -> None:
-        """Take a delta of the choice `index`; only a last one counts."""
-        if (usage := delta.usage) is None:
-            return
-        self._completion_tokens += usage.completion_tokens
-        if index % self._num_choices == 0:
-            self._prompt_tokens += usage.prompt_tokens
-            self._cached_tokens += usage.cached_tokens
-
-    def total(self) -> dict[str, Any]:
-        """Return OpenAI's usage object."""
-        return {
-            "prompt_tokens": self._prompt_tokens,
-            "completion_tokens": self._completion_tokens,
-            "total_tokens": self._prompt_tokens + self._completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": self._cached_tokens},
-        }
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """Return OpenAI's usage object."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }

@@ -18,8 +18,9 @@ from arriero.core import GenerateRequest, Span
 from arriero.errors import InvalidRequest
 from arriero.guard.routes import Route
 from arriero.server.context import context_of, principal_of
+from arriero.server.record import note_target
 from arriero.server.routes.models import check_tokens
-from arriero.server.routes.openai.choices import Choice, UsageCount, generations, interleaved
+from arriero.server.routes.openai.choices import Choice, generations, interleaved, usage_object
 from arriero.server.routes.openai.inputs import Input, listed
 from arriero.server.routes.openai.logprobs import CompletionLogprobs
 from arriero.server.routes.openai.parameters import UNSUPPORTED, Parameters, read_parameters, sampling
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from arriero.core import Constraint, Delta
     from arriero.server.context import ModelLike
     from arriero.server.gate import Lane
+    from arriero.server.record import Meter
 
 MAX_PROMPTS = 128
 DEFAULT_MAX_TOKENS = 16
@@ -74,6 +76,7 @@ async def create(request: Request) -> Response | ASGIApp:
     context = context_of(request)
     target = context.model_or_task(principal, body.model)
     lane = context.lane(principal, target if isinstance(target, Task) else None)
+    record = note_target(request, target, body.prompt)
     prompts = listed(body.prompt, param="prompt", max_length=MAX_PROMPTS)
     if len(prompts) * body.num_choices > MAX_PROMPTS:
         raise InvalidRequest(f"n times the number of prompts is above {MAX_PROMPTS}", param="n")
@@ -81,10 +84,11 @@ async def create(request: Request) -> Response | ASGIApp:
     requests = [await _request(target, prompt, body, constraint, principal.tenant) for prompt in prompts]
     echoes = [await _echo(target, prompt, body) for prompt in prompts for _ in range(body.num_choices)]
     streams = generations(target, requests, body.num_choices)
+    meter = record.meter(requests, num_choices=body.num_choices)
     if not body.stream:
-        return await answered(request, _whole(lane, streams, echoes, body))
+        return await answered(request, _whole(lane, streams, echoes, meter, body))
     chunks = CompletionChunks(body, echoes)
-    return event_stream(lane, streams, chunks, num_choices=body.num_choices, include_usage=body.include_usage)
+    return event_stream(lane, streams, chunks, meter, include_usage=body.include_usage)
 
 
 async def _request(
@@ -142,20 +146,23 @@ async def _echo(target: ModelLike | Task, prompt: Prompt, body: CompletionReques
 
 
 async def _whole(
-    lane: Lane, streams: list[AsyncIterator[Delta]], echoes: list[str], body: CompletionRequest
+    lane: Lane,
+    streams: list[AsyncIterator[Delta]],
+    echoes: list[str],
+    meter: Meter,
+    body: CompletionRequest,
 ) -> Response:
     choices = [Choice() for _ in streams]
-    count = UsageCount(body.num_choices)
     async with lane.place(), aclosing(interleaved(streams)) as deltas:
         async for index, delta in deltas:
             choices[index].add(delta)
-            count.add(index, delta)
+            meter.add(index, delta)
     said = _identity(body.model)
     said["choices"] = [
         _choice_object(index, choice, echo, body)
         for index, (choice, echo) in enumerate(zip(choices, echoes, strict=True))
     ]
-    return json_response({**said, "usage": count.total()})
+    return json_response({**said, "usage": usage_object(meter.told())})
 
 
 def _choice_object(index: int, choice: Choice, echo: str, body: CompletionRequest) -> dict[str, Any]:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from arriero.core import Usage
 from arriero.errors import InvalidRequest
 from arriero.server.body import read_json
 from arriero.server.context import context_of, principal_of
+from arriero.server.record import note_target
 from arriero.server.routes.models import check_tokens
 from arriero.server.routes.openai.inputs import Input, listed
 from arriero.server.routes.ops import json_response
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from arriero.server.context import ModelLike
     from arriero.server.gate import Lane
+    from arriero.server.record import Record
 
 MAX_INPUTS = 2048
 
@@ -43,7 +46,8 @@ async def create(request: Request) -> Response:
     model = context.model(principal, body.model)
     inputs = listed(body.input, param="input", max_length=MAX_INPUTS)
     _check(body, inputs, model)
-    return await answered(request, _embedded(context.lane(principal), model, inputs, body))
+    record = note_target(request, model, body.input)
+    return await answered(request, _embedded(context.lane(principal), model, inputs, record, body))
 
 
 def _check(body: EmbeddingsRequest, inputs: list[str | list[int]], model: ModelLike) -> None:
@@ -56,10 +60,15 @@ def _check(body: EmbeddingsRequest, inputs: list[str | list[int]], model: ModelL
 
 
 async def _embedded(
-    lane: Lane, model: ModelLike, inputs: list[str | list[int]], body: EmbeddingsRequest
+    lane: Lane,
+    model: ModelLike,
+    inputs: list[str | list[int]],
+    record: Record,
+    body: EmbeddingsRequest,
 ) -> Response:
     async with lane.place():
         embeddings = await model.embed(inputs)
+    record.extra = Usage(prompt_tokens=embeddings.prompt_tokens)
     written = base64_text if body.encoding_format == "base64" else floats
     data = [
         {"object": "embedding", "index": index, "embedding": written(vector)}

@@ -13,7 +13,7 @@ import msgspec
 
 from arriero import sse
 from arriero.server.errors import error_object
-from arriero.server.routes.openai.choices import UsageCount, interleaved
+from arriero.server.routes.openai.choices import interleaved, usage_object
 from arriero.server.streaming import EventStream, closing
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from arriero.core import Delta
     from arriero.errors import ArrieroError
     from arriero.server.gate import Lane
+    from arriero.server.record import Meter
 
 KEEP_ALIVE_S = 10.0
 """Before the first byte this is also how long an error may take to have a status of its own."""
@@ -45,15 +46,14 @@ def event_stream(
     lane: Lane,
     streams: Sequence[AsyncIterator[Delta]],
     chunks: Chunks,
+    meter: Meter,
     *,
-    num_choices: int,
     include_usage: bool,
 ) -> EventStream:
-    """Return the response that streams the deltas."""
-    count = UsageCount(num_choices)
+    """Return the response that streams the deltas. meter: is told of each."""
 
     def event_of(index: int, delta: Delta) -> bytes:
-        count.add(index, delta)
+        meter.add(index, delta)
         return chunks.piece(index, delta)
 
     async def events() -> AsyncGenerator[bytes, None]:
@@ -69,7 +69,7 @@ def event_stream(
                         if event := event_of(index, delta):
                             yield event
         if include_usage:
-            yield chunks.usage(count.total())
+            yield chunks.usage(usage_object(meter.told()))
         yield DONE
 
     return EventStream(events(), failed=_failed, keep_alive_s=KEEP_ALIVE_S)

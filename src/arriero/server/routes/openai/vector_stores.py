@@ -160,7 +160,7 @@ async def search(request: Request) -> Response:
 
 
 async def _searched(request: Request, library: Library, id: str, asked: Search) -> Response:
-    async with context_of(request).gate.place(), library.memory(id) as memory:
+    async with context_of(request).lane(principal_of(request)).place(), library.memory(id) as memory:
         passages = await _found(memory, asked)
     results = [
         result_object(passage, file_id=file_id, file_name=name)

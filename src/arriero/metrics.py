@@ -1,0 +1,146 @@
+"""Counters and histograms, and their text for Prometheus; the file that touches `prometheus_client`.
+
+Counting is adding to a dict: one event loop owns what counts, so nothing is locked. What others know already
+is read when somebody looks.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+PREFIX = "arriero_"
+MAX_SERIES = 2000
+"""Label sets of one counter; what comes later is counted under `other`."""
+OTHER = "other"
+
+LATENCY_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
+TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5)
+
+Labels = tuple[str, ...]
+
+
+class Family(NamedTuple):
+    """One name with its samples, as they are at this moment. `name` goes without prefix and `_total`."""
+
+    kind: str
+    name: str
+    meaning: str
+    labels: Labels
+    samples: Iterable[tuple[Labels, float]]
+
+
+def gauge(name: str, meaning: str, labels: Labels, samples: Iterable[tuple[Labels, float]]) -> Family:
+    """Return what goes up and down."""
+    return Family("gauge", name, meaning, labels, samples)
+
+
+def total(name: str, meaning: str, labels: Labels, samples: Iterable[tuple[Labels, float]]) -> Family:
+    """Return what only grows."""
+    return Family("counter", name, meaning, labels, samples)
+
+
+class Counter:
+    """What only grows, by its labels."""
+
+    __slots__ = ("_labels", "_meaning", "_name", "values")
+
+    def __init__(self, name: str, meaning: str, labels: Labels = ()) -> None:
+        self._name = name
+        self._meaning = meaning
+        self._labels = labels
+        self.values: dict[Labels, float] = {}
+
+    def add(self, labels: Labels = (), amount: float = 1) -> None:
+        """Add to the count of these labels."""
+        values = self.values
+        if labels not in values and len(values) >= MAX_SERIES:
+            labels = (OTHER,) * len(self._labels)
+        values[labels] = values.get(labels, 0) + amount
+
+    def metric(self) -> Metric:
+        """Return the count as it is."""
+        return _metric(total(self._name, self._meaning, self._labels, list(self.values.items())))
+
+
+class Histogram:
+    """How often values fell under each bound, by labels."""
+
+    __slots__ = ("_bounds", "_counts", "_labels", "_meaning", "_name", "_sums")
+
+    def __init__(
+        self, name: str, meaning: str, labels: Labels, bounds: tuple[float, ...] = LATENCY_S
+    ) -> None:
+        self._name = name
+        self._meaning = meaning
+        self._labels = labels
+        self._bounds = bounds
+        self._counts: dict[Labels, list[int]] = {}
+        self._sums: dict[Labels, float] = {}
+
+    def observe(self, labels: Labels, value: float, times: int = 1) -> None:
+        """Count a value, or one that came several times."""
+        counts = self._counts.get(labels)
+        if counts is None:
+            if len(self._counts) >= MAX_SERIES:
+                labels = (OTHER,) * len(self._labels)
+            counts = self._counts.setdefault(labels, [0] * (len(self._bounds) + 1))
+            self._sums.setdefault(labels, 0.0)
+        counts[bisect_left(self._bounds, value)] += times
+        self._sums[labels] += value * times
+
+    def metric(self) -> Metric:
+        """Return the histogram as it is."""
+        family = HistogramMetricFamily(PREFIX + self._name, self._meaning, labels=self._labels)
+        names = [f"{bound:g}" for bound in self._bounds] + ["+Inf"]
+        for labels, counts in self._counts.items():
+            buckets = list(zip(names, accumulate(counts), strict=True))
+            family.add_metric(labels, buckets, sum_value=self._sums[labels])
+        return family
+
+
+def _metric(family: Family) -> Metric:
+    kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+    metric = kind(PREFIX + family.name, family.meaning, labels=family.labels)
+    for labels, value in family.samples:
+        metric.add_metric(labels, value)
+    return metric
+
+
+class Exposition:
+    """The metrics of one server as text.
+
+    counted: what counts by itself. looked_at: tells what is known elsewhere, each time that somebody looks.
+    """
+
+    def __init__(
+        self, counted: Iterable[Counter | Histogram], looked_at: Callable[[], Iterable[Family]]
+    ) -> None:
+        self._counted = tuple(counted)
+        self._looked_at = looked_at
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics; the registry calls this."""
+        for one in self._counted:
+            yield one.metric()
+        for family in self._looked_at():
+            yield _metric(family)
+
+    def text(self, accept: str) -> tuple[bytes, str]:
+        """Return the text and its content type, in the form that a scraper accepts."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type

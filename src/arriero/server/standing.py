@@ -1,0 +1,46 @@
+"""What stays while configurations come and go: accounts, tickets, counts, and what is served just now."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from arriero.access.tickets import Tickets
+from arriero.server.observe import Observer
+from arriero.server.rates import Rates
+
+if TYPE_CHECKING:
+    from arriero.config.schema import Config
+    from arriero.metrics import Exposition
+    from arriero.server.context import Context
+    from arriero.server.edge.edge import Edge
+    from arriero.server.log import LogWriter
+
+
+@dataclass
+class Standing:
+    """One per server process. `context` is the newest one: requests that began before keep their own."""
+
+    rates: Rates
+    observer: Observer
+    tickets: Tickets = field(default_factory=Tickets)
+    started_at: float = field(default_factory=time.time)
+    context: Context | None = None
+    edge: Edge | None = None
+    exposition: Exposition | None = None
+    is_draining: bool = False
+    """Whether the server is told to stop."""
+    reloads: dict[str, int] = field(default_factory=lambda: {"done": 0, "refused": 0})
+    log_writer: LogWriter | None = None
+
+    @classmethod
+    def of_config(cls, config: Config) -> Standing:
+        """Begin to count. Raises ConfigError when the usage store cannot be used."""
+        rates = Rates(config.auth)
+        return cls(rates, Observer(config.telemetry, rates))
+
+    def close(self) -> None:
+        """Keep what is to be kept, once no request is served any more."""
+        self.observer.close()
+        self.rates.close()

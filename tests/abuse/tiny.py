@@ -1,0 +1,88 @@
+"""`arriero serve` with engine processes over tiny models, which decode in about a millisecond."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.abuse.subject import KEY, OTHER_KEY, Subject, running
+
+from arriero.testing.tiny_gguf import write_tiny_gguf
+
+if TYPE_CHECKING:
+    import httpx2
+
+CONTEXT = 4096
+CONFIG = """
+[auth]
+allowed_keys = ["{key}", "{other}"]
+[server]
+bind_address = "127.0.0.1:0"
+max_concurrent = 16
+[models.left]
+model_path = "{folder}/left.gguf"
+context_size = {context}
+max_sequences = 8
+threads_per_session = 1
+[models.right]
+model_path = "{folder}/right.gguf"
+context_size = {context}
+max_sequences = 8
+threads_per_session = 1
+[models.embed]
+model_path = "{folder}/embed.gguf"
+threads_per_session = 1
+[tasks.talk]
+model = "right"
+prelude = "You are a help. You are a help. You are a help. You are a help. "
+max_tokens = 8
+"""
+
+
+@dataclass(frozen=True)
+class Engines:
+    """A server with two models that generate, `left` and `right`, one that embeds, and the task `talk`."""
+
+    subject: Subject
+    folder: Path
+
+    def pid(self, model: str) -> int | None:
+        """Return the engine process of a model; None while there is none that has mapped the weights."""
+        children = Path(f"/proc/{self.subject.pid}/task/{self.subject.pid}/children").read_text().split()
+        for child in children:
+            try:
+                maps = Path(f"/proc/{child}/maps").read_text()
+            except OSError:
+                continue
+            if str(self.folder / f"{model}.gguf") in maps:
+                return int(child)
+        return None
+
+
+@contextmanager
+def tiny_engines(folder: Path, extra: str = "") -> Iterator[Engines]:
+    """Serve tiny models while the block runs."""
+    for seed, name in enumerate(("left", "right")):
+        write_tiny_gguf(folder / f"{name}.gguf", seed=seed, context_size=CONTEXT)
+    write_tiny_gguf(folder / "embed.gguf", "bert")
+    config = folder / "arriero.toml"
+    config.write_text(CONFIG.format(key=KEY, other=OTHER_KEY, folder=folder, context=CONTEXT) + extra)
+    command = [sys.executable, "-m", "arriero", "serve", "--config", str(config)]
+    with running(command, folder / "server.log") as subject:
+        yield Engines(subject, folder)
+
+
+def endless(model: str) -> dict[str, Any]:
+    """Return a request that goes on for as long as the context lasts."""
+    said = {"model": model, "prompt": "once", "max_tokens": CONTEXT - 100, "ignore_eos": True}
+    return {**said, "stream": True, "temperature": 1.0}
+
+
+async def counts(client: httpx2.AsyncClient, model: str) -> dict[str, Any]:
+    """Return the counters of an engine."""
+    said: dict[str, Any] = (await client.get("/v1/stats")).json()["engine"][model]
+    return said
