@@ -33,8 +33,9 @@ async def test_documents_of_all_formats_are_read(
     data: bytes, name: str, media_type: str | None, text: str
 ) -> None:
     """What a child of its own reads arrives whole, and nothing of the child is left."""
+    others = children()
     assert (await extract(data, name=name, media_type=media_type)).text == text
-    assert children() == []
+    assert children() == others
 
 
 async def test_a_large_document_passes_the_pipes() -> None:
@@ -57,11 +58,12 @@ async def test_a_document_over_a_limit_is_refused_with_its_name(
     data: bytes, limits: Limits, limit: str
 ) -> None:
     """The error names the limit, and the child is gone."""
+    others = children()
     with pytest.raises(UnreadableDocument, match=limit) as caught:
         await extract(data, limits=limits)
 
     assert (caught.value.reason, caught.value.limit) == ("limit", limit)
-    assert children() == []
+    assert children() == others
 
 
 async def test_a_pdf_that_kills_its_reader_is_given_to_the_second() -> None:
@@ -82,6 +84,7 @@ async def test_a_damaged_pdf_may_be_read_by_the_second_reader() -> None:
 
 async def test_a_cancelled_call_leaves_no_process() -> None:
     """The child is killed and waited for."""
+    others = children()
     job = asyncio.create_task(extract(b"text " * 1_000_000))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(job), 0.05)
@@ -90,8 +93,8 @@ async def test_a_cancelled_call_leaves_no_process() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await job
-    assert started
-    assert children() == []
+    assert len(started) > len(others)
+    assert children() == others
 
 
 async def test_documents_are_read_side_by_side() -> None:

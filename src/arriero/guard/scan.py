@@ -15,7 +15,7 @@ MAX_HEADERS = 128
 # Statuses that have a body, headers without odd bytes, values without blanks around them.
 _HEAD = re.compile(
     rb"HTTP/1\.1 (200|[45][0-9]{2}) [A-Za-z -]*+\r\n"
-    rb"(?:[A-Za-z0-9-]++: ?[!-~]++(?: ++[!-~]++)*+\r\n)++\r\n"
+    rb"(?:[A-Za-z0-9-]++: ?[!-~]++(?: ++[!-~]++)*\r\n)+\r\n"
 )
 _LINE = re.compile(rb"([A-Za-z0-9-]++): ?([!-~][ -~]*+)\r\n")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,14}")

@@ -29,7 +29,7 @@ _RELEARN = 16
 """When there are as many forms as may be, one in so many unknown blocks is learnt in the place of another."""
 _FIRST_NUMBER = 7_304_119_000_000
 _HOLE = re.compile(
-    rb'"(?:content|text|reasoning|reasoning_content|arguments)": ?"(?P<text>(?:[^"\\]|\\.)*+)"'
+    rb'"(?:content|text|reasoning|reasoning_content|arguments)": ?"(?P<text>(?:[^"\\]++|\\.)*)"'
     rb'|"id": ?"(?P<id>[A-Za-z0-9_-]{1,64})"'
     rb'|"(?:created|[a-z]+_tokens)": ?(?P<number>[0-9]{1,15})(?=[,}])'
 )
@@ -39,7 +39,7 @@ _PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
 # What a strict JSON parser takes inside a string: no control characters, no lone surrogates.
 _STRING = re.compile(
     rb'(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u(?:[0-9a-cefA-CEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}'
-    rb"|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})))*+"
+    rb"|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})))*"
 )
 
 
