@@ -141,6 +141,7 @@ async def test_an_answer_that_is_cut_is_never_told_as_whole(
         json.loads(said["choices"][0]["text"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["guests", "shopping_list", "true_or_false"])
 async def test_hot_answers_conform_as_well(client: httpx2.AsyncClient, task: str) -> None:
     """Eight wild answers side by side, with penalties, all match; those that are whole are `stop`."""

@@ -228,10 +228,10 @@ async def reload_under_load(tmp_path: Path, times: int) -> tuple[int, list[int]]
 
 async def test_reloads_drop_nothing(tmp_path: Path) -> None:
     """No request fails while the configuration changes under it, and no old one is left over."""
-    count, faults = await reload_under_load(tmp_path, 100)
+    count, faults = await reload_under_load(tmp_path, 30)
 
     assert faults == []
-    assert count >= 100
+    assert count >= 30
 
 
 @pytest.mark.slow
