@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x41524B53
 VERSION = 1
 BUSY_TIMEOUT_S = 5.0
+RETRY_S = 0.01
 HINT_CHARS = 4
 MAX_NAME_CHARS = 100
 LATEST = 253_402_300_799
@@ -169,16 +171,31 @@ class KeyStore:
 
 def _make(path: Path) -> None:
     """Make the file and its tables where they are not there. Raises OSError, sqlite3.Error, ConfigError."""
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    with closing(_connected(path)) as database:
-        if _has_tables(path, database):
-            return
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("BEGIN IMMEDIATE")
-        if not _has_tables(path, database):  # another process may have been faster
-            for statement in (*SCHEMA, f"PRAGMA user_version = {VERSION}"):
-                database.execute(statement)
-        database.execute("COMMIT")
+    with suppress(FileExistsError):  # a file that is there is never opened: closing it would drop its locks
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    end = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            with closing(_connected(path)) as database:
+                return _make_tables(path, database)
+        except sqlite3.OperationalError as exc:  # SQLite waits for nobody while the journal's mode changes
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(RETRY_S)
+
+
+def _make_tables(path: Path, database: sqlite3.Connection) -> None:
+    database.execute("BEGIN")  # another process may be making them between two of the questions
+    has_tables = _has_tables(path, database)
+    database.execute("ROLLBACK")
+    if has_tables:
+        return
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("BEGIN IMMEDIATE")
+    if not _has_tables(path, database):  # another process may have been faster
+        for statement in (*SCHEMA, f"PRAGMA user_version = {VERSION}"):
+            database.execute(statement)
+    database.execute("COMMIT")
 
 
 def _has_tables(path: Path, database: sqlite3.Connection) -> bool:

@@ -58,7 +58,7 @@ class Limits:
     step_items: int = 200_000
     row_items: int = 20_000
     lexer_states: int = 100_000
-    grammar_size: int = 500_000
+    grammar_size: int = 60_000
     cached: int = 64
     cached_characters: int = 512 << 10
     cached_tokens: int = 4096

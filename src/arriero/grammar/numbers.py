@@ -13,6 +13,8 @@ from decimal import Decimal, localcontext
 
 MAX_MAGNITUDE = 2**63
 MAX_STEP_COEFFICIENT = 2**32 - 1
+MAX_REMAINDERS = 20_000
+"""States of the automaton of a step: 100,000 take llguidance a second, a million thirteen."""
 MAX_DECIMALS = 22
 MAX_DIGITS = 15
 """Digits of the number that is next to an excluded whole one."""
@@ -57,7 +59,7 @@ def step(number: int | float) -> int | float:
 
 
 def common_step_fits(steps: Iterable[int | float]) -> bool:
-    """Return whether all steps of a schema may meet in one number without leaving 32 bits."""
+    """Return whether all steps of a schema may meet in one number, within 32 bits and MAX_REMAINDERS."""
     common, digits = 1, 0
     for coefficient, own_digits in {_as_read(float(one)) for one in steps}:
         scale = max(digits, own_digits)
@@ -65,7 +67,15 @@ def common_step_fits(steps: Iterable[int | float]) -> bool:
         if left * right > MAX_STEP_COEFFICIENT:
             return False
         common, digits = left * right // math.gcd(left, right), scale
-    return True
+    return _remainders(common) <= MAX_REMAINDERS
+
+
+def _remainders(step: int) -> int:
+    """Return how many remainders its automaton tells apart: the last digits settle factors of 2 and 5."""
+    for factor in (2, 5):
+        while step % factor == 0:
+            step //= factor
+    return step
 
 
 def alternatives(bounds: Bounds) -> list[dict[str, object]]:

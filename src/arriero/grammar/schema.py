@@ -63,7 +63,7 @@ class Rewriter:
             target = self._pending.pop()
             self.definitions[self._names[target]] = self.schema(self.document.at(target), target)
         if not numbers.common_step_fits(self.steps):
-            raise self.refusal((), "the values of multipleOf are too different to be enforced together")
+            raise self.refusal((), "its multipleOf takes too many states, or several together do")
         return self._document(root)
 
     def refusal(self, path: Path, reason: str) -> InvalidRequest:
