@@ -28,7 +28,9 @@ def test_words(tmp_path: Path) -> None:
     assert words[2] == ["STOPPING=1"]
 
 
-@pytest.mark.parametrize(("pid", "expected"), [("", 2), (str(os.getpid()), 2), ("1", 0)])
+@pytest.mark.parametrize(
+    ("pid", "expected"), [("", 2), (str(os.getpid()), 2), ("1", 0)], ids=["any", "this", "other"]
+)
 async def test_signs_of_life(tmp_path: Path, pid: str, expected: int) -> None:
     """They come while the block runs, if this process is the one that is watched."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
