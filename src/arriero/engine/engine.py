@@ -113,6 +113,10 @@ class Engine:
             logger.exception("request %d failed", id)
             self._refuse(id, EngineError("the engine failed on this request; its log says why"))
 
+    def rest(self) -> None:
+        """Take note that nothing is to be done for a while."""
+        self._use_threads(self._threads.pause)
+
     def step(self) -> None:
         """Do one piece of work: a batch of embeddings, or one decode call with its sampling."""
         started = time.perf_counter()
@@ -124,7 +128,6 @@ class Engine:
         plan = self._scheduler.plan(self._prefill_budget())
         self._carry_out(plan)
         if not plan.rows:
-            self._use_threads(self._threads.pause)
             if self._constraints.is_waiting:
                 self._constraints.wait(COMPILE_LOOK_S)
             return

@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _serve(connection: socket.socket) -> None:
-    inbox = _Inbox(connection)
+    inbox = Inbox(connection)
     config = inbox.wait_load()
     send = _sender(connection)
     architecture = _checked_architecture(config)
@@ -67,13 +67,21 @@ def _serve(connection: socket.socket) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000)  # a step makes little garbage and no cycles
+    work(engine, inbox)
+
+
+def work(engine: Engine, inbox: Inbox) -> None:
+    """Do what comes, until nothing can come any more: then EOFError is raised."""
     while True:
-        for command in inbox.take(wait=engine.is_idle):
+        is_idle = engine.is_idle
+        if is_idle:
+            engine.rest()
+        for command in inbox.take(wait=is_idle):
             engine.handle(command)
         engine.step()
 
 
-class _Inbox:
+class Inbox:
     """Commands from the socket: waits for them when there is nothing else to do."""
 
     def __init__(self, connection: socket.socket) -> None:
