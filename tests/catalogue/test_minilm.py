@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WORDS = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "##ing"]
-SIZE, WIDE, CONTEXT = 8, 16, 12
+SIZE, WIDE, CONTEXT = 32, 64, 12
 
 
 @pytest.fixture
@@ -78,12 +78,14 @@ def test_equal_input_gives_equal_bytes(tmp_path: Path, source: dict[str, Path]) 
 
 
 def test_tensors(tmp_path: Path, source: dict[str, Path]) -> None:
-    """Matrices are halved, norms, biases and small tables are not, and the pooler is left out."""
+    """Matrices have eight bits a weight; norms, biases and small tables are whole; no pooler."""
     convert(**source, target=tmp_path / "m.gguf")
     types = {t.name: t.tensor_type.name for t in gguf.GGUFReader(tmp_path / "m.gguf").tensors}
 
     assert len(types) == 3 + 2 + 2 * 8
-    assert types["token_embd.weight"] == types["blk.0.attn_q.weight"] == types["blk.0.ffn_up.weight"] == "F16"
+    assert (
+        types["token_embd.weight"] == types["blk.0.attn_q.weight"] == types["blk.0.ffn_up.weight"] == "Q8_0"
+    )
     assert types["position_embd.weight"] == types["token_types.weight"] == "F32"
     assert types["blk.0.attn_q.bias"] == types["blk.0.layer_output_norm.weight"] == "F32"
 

@@ -21,7 +21,8 @@ async def opened(path: Path, **changes: object) -> AsyncIterator[LocalModel]:
         "cells": 4096,
         "batch_size": 256,
         "max_sequences": 8,
-        "threads": 2,
+        "threads": 1,
+        "stored_bytes": 64 << 20,
         **changes,
     }
     supervisor = Supervisor(EngineConfig(**settings))  # type: ignore[arg-type]

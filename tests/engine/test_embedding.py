@@ -14,3 +14,13 @@ async def test_any_batch_size_is_taken(minilm: Path) -> None:
         vectors = (await model.embed(inputs)).vectors
 
     assert len(set(vectors)) == len(inputs)
+
+
+async def test_no_inputs_have_no_vectors(minilm: Path) -> None:
+    """A request without inputs is answered, also between others."""
+    async with opened(minilm, context_size=256) as model:
+        nothing = await model.embed([])
+        something = await model.embed(["hello"])
+
+    assert nothing.vectors == ()
+    assert len(something.vectors) == 1

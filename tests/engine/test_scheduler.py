@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from arriero.engine.scheduler import Drop, Limits, Plan, Scheduler, Share
+from arriero.engine.plan import CopyIn, CopyOut, Drop, Plan, Share
+from arriero.engine.scheduler import REST_STEPS, Limits, Scheduler
 from arriero.engine.sequence import Sequence, State
 
 
@@ -27,6 +28,43 @@ def step(scheduler: Scheduler, budget: int = 1000) -> Plan:
         if not row.sequence.pending:
             row.sequence.tokens.append(7)
     return plan
+
+
+class Cache:
+    """What the slots of a KV cache hold, as the operations and batches of plans make it."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.num_copies = 0
+        self._scheduler = scheduler
+        self._slots: dict[int, list[int]] = {}
+
+    def step(self, budget: int = 1000) -> Plan:
+        """Do as `step`, and check that every sequence finds in its slot what it counts on."""
+        plan = self._scheduler.plan(budget)
+        for operation in plan.operations:
+            match operation:
+                case Share(source, target, count):
+                    assert not self._slots.get(target)
+                    self._slots[target] = self._slots[source][:count]
+                    assert len(self._slots[target]) == count
+                case Drop(slot):
+                    self._slots.pop(slot, None)
+                case CopyOut(slot, stored):
+                    assert self._slots[slot] == list(stored.tokens)
+                    self._scheduler.store.fill(stored, list(stored.tokens))
+                case CopyIn(stored, slot):
+                    assert not self._slots.get(slot)
+                    self._slots[slot] = list(stored.data)
+                    self.num_copies += 1
+        for row in plan.rows:
+            held = self._slots.setdefault(row.sequence.slot, [])
+            assert held == list(row.sequence.tokens[: row.sequence.evaluated])
+            held += row.sequence.tokens[row.sequence.evaluated : row.sequence.evaluated + row.count]
+        self._scheduler.evaluated(plan)
+        for row in plan.rows:
+            if not row.sequence.pending:
+                row.sequence.tokens.append(7)
+        return plan
 
 
 def counts(plan: Plan) -> dict[int, int]:
@@ -233,11 +271,79 @@ def test_prompt_logits_are_asked_for_in_small_steps() -> None:
     assert counts(step(scheduler)) == {1: 1, 2: 32}
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_random_traffic_keeps_the_books(seed: int) -> None:
+def served_alone(cache: Cache, scheduler: Scheduler, one: Sequence, steps: int) -> Sequence:
+    """Serve a sequence for some steps, to its end."""
+    scheduler.add(one)
+    for _ in range(steps):
+        cache.step()
+    scheduler.finish(one)
+    return one
+
+
+def test_an_idle_prefix_makes_way_and_comes_back() -> None:
+    """Long unused while others decode, it leaves the cells; a prompt that begins with it finds it again."""
+    scheduler = make(stored_bytes=1000)
+    cache = Cache(scheduler)
+    served_alone(cache, scheduler, sequence(1, range(60), continued=False), 1)
+    other = sequence(2, range(500, 510), 100)
+    scheduler.add(other)
+    for _ in range(REST_STEPS + 2):
+        cache.step()
+
+    assert scheduler.cells.used == other.evaluated
+    assert len(scheduler.store) == 1
+    again = sequence(3, [*range(60), 99])
+    scheduler.add(again)
+    cache.step()
+    assert (again.cached, cache.num_copies) == (60, 1)
+
+
+def test_what_is_stored_stays_within_its_bytes() -> None:
+    """The least recently used copies go first."""
+    scheduler = make(stored_bytes=100)
+    cache = Cache(scheduler)
+    for id in (1, 2, 3):
+        served_alone(cache, scheduler, sequence(id, range(100 * id, 100 * id + 40), continued=False), 1)
+    served_alone(cache, scheduler, sequence(4, range(900, 910), 100), 3 * REST_STEPS)
+    cache.step()
+
+    assert [stored.tokens[0] for stored in scheduler.store] == [200, 300]
+    assert scheduler.store.num_bytes == 80
+
+
+def test_a_stored_turn_serves_its_tenant_only_and_goes_with_the_next() -> None:
+    """Nobody else finds it; once its conversation has gone on, the longer turn takes its place."""
+    scheduler = make(stored_bytes=1000)
+    cache = Cache(scheduler)
+    first = served_alone(cache, scheduler, sequence(1, range(50), 100, tenant="a"), 5)
+    served_alone(cache, scheduler, sequence(2, range(500, 510), 100), REST_STEPS + 2)
+    stranger = served_alone(cache, scheduler, sequence(3, [*first.tokens, 1], tenant="b"), 2)
+    turn = served_alone(cache, scheduler, sequence(4, [*first.tokens, 1], tenant="a"), 2)
+
+    assert stranger.cached == 0
+    assert turn.cached == first.evaluated
+    assert not any(stored.tenant == "a" for stored in scheduler.store)
+
+
+def test_without_a_store_idle_prefixes_stay() -> None:
+    """What could not come back is kept in the cells."""
+    scheduler = make()
+    cache = Cache(scheduler)
+    served_alone(cache, scheduler, sequence(1, range(60), continued=False), 1)
+    served_alone(cache, scheduler, sequence(2, range(500, 510), 100), 3 * REST_STEPS)
+
+    assert next(iter(scheduler.idle.values())).tokens[0] == 0
+
+
+@pytest.mark.parametrize("stored", [0, 150, 10_000])
+@pytest.mark.parametrize("seed", range(12))
+def test_random_traffic_keeps_the_books(seed: int, stored: int) -> None:
     """Under random arrivals, ends and cancels: cells stay in bounds, slots are unique, all is served."""
     rng = random.Random(seed)
-    scheduler = make(cells=400, batch_size=32, max_sequences=3, idle_slots=5, idle_cells=200)
+    scheduler = make(
+        cells=400, batch_size=32, max_sequences=3, idle_slots=5, idle_cells=200, stored_bytes=stored
+    )
+    cache = Cache(scheduler)
     unserved = [
         sequence(
             id,
@@ -252,7 +358,7 @@ def test_random_traffic_keeps_the_books(seed: int) -> None:
     for _ in range(5000):
         if unserved and rng.random() < 0.3:
             scheduler.add(unserved.pop())
-        step(scheduler, budget=rng.choice((8, 32)))
+        cache.step(budget=rng.choice((8, 32)))
         for s in list(scheduler.running):
             is_full = len(s.tokens) >= s.reserve
             if (s.state is State.DECODE and is_full) or rng.random() < 0.01:
@@ -262,6 +368,7 @@ def test_random_traffic_keeps_the_books(seed: int) -> None:
         assert len(set(slots)) == len(slots)
         assert all(s.slot < 3 for s in scheduler.running)
         assert scheduler.cells.used + sum(s.growth for s in scheduler.running) <= 400
+        assert scheduler.store.num_bytes <= stored
         if served == 59:
             break
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from arriero.engine.threads import FIRST_INTERVAL_S, INTERVAL_S, Threads, busy_s
+from arriero.engine.threads import FIRST_INTERVAL_S, INTERVAL_S, Threads, busy_s, look, usable_cpus
 
 
 def watched(threads: Threads, *others: float, own: float | None = None) -> list[int]:
@@ -59,6 +59,15 @@ def test_a_pause_says_nothing() -> None:
     threads.note(110.0, 219.0, 9.0)
     assert threads.count == 1
     assert not threads.is_due(110.0 + 1.5 * FIRST_INTERVAL_S)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/stat"), reason="this system does not count like Linux")
+def test_a_look_is_noted() -> None:
+    """A look at the cores counts as one, so that the next is not due at once."""
+    threads = Threads(2, 2)
+    look(threads, usable_cpus())
+
+    assert not threads.is_due(time.perf_counter())
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/stat"), reason="this system does not count like Linux")

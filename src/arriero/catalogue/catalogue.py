@@ -64,7 +64,7 @@ class StarterModel:
 
 _SMOLLM2 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _GEMMA = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
-_MINILM = "4cd33e47a29f9308d93a6e08fd8efcb8843476f766f130241ad2aababeaeaa37"
+_MINILM = "4a4e4b9f33fa0f439280f376e6c2906d6cedac0582e8e8bd7d8094d6e3fbba60"
 _QWEN25_05B = "74a4da8c9fdbcd15bd1f6d01d621410d31c6fc00986f5eb687824e7b93d7a9db"
 _QWEN25_15B = "6a1a2eb6d15622bf3c96857206351ba97e1af16c30d7a74ee38970e434e9407e"
 _QWEN3_17B = "061b54daade076b5d3362dac252678d17da8c68f07560be70818cace6590cb1a"
@@ -131,13 +131,13 @@ STARTERS: tuple[StarterModel, ...] = (
     ),
     StarterModel(
         name="all-minilm-l6-v2",
-        file_name="all-MiniLM-L6-v2-f16.gguf",
+        file_name="all-MiniLM-L6-v2-q8_0.gguf",
         kind=Kind.EMBEDDING,
         context_size=512,
         licence="Apache-2.0",
         description="Sentence embeddings of 384 numbers, for English.",
         sha256=_MINILM,
-        size_bytes=46_223_328,
+        size_bytes=25_282_144,
         hub=tuple(
             HubFile(
                 f"https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/main/{name}", sha256

@@ -1,4 +1,4 @@
-"""Converts MiniLM, a BERT encoder, from its published safetensors to a GGUF file in half precision.
+"""Converts MiniLM, a BERT encoder, from its published safetensors to a GGUF file with weights of eight bits.
 
 Equal input gives equal bytes. Needs the extra `starter` (`gguf`, `safetensors`); imports them late,
 so that a server whose weights are there runs without.
@@ -58,7 +58,7 @@ def convert(*, tensors: Path, config: Path, vocabulary: Path, target: Path) -> N
         _write_settings(writer, gguf, settings)
         _write_vocabulary(writer, gguf, vocabulary.read_text("utf-8").splitlines())
         for name, values in _renamed(load_file(tensors), settings["num_hidden_layers"]):
-            writer.add_tensor(name, values)
+            _add_tensor(writer, gguf, name, values)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -78,7 +78,7 @@ def _write_settings(writer: Any, gguf: Any, settings: dict[str, Any]) -> None:
     writer.add_causal_attention(False)
     writer.add_pooling_type(gguf.PoolingType.MEAN)
     writer.add_token_type_count(settings["type_vocab_size"])
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
 
 
 def _write_vocabulary(writer: Any, gguf: Any, words: list[str]) -> None:
@@ -115,9 +115,14 @@ def _renamed(sources: dict[str, Tensor], blocks: int) -> Iterator[tuple[str, Ten
     for stem, name in stems.items():
         for suffix in ("weight", "bias"):
             if (values := sources.get(f"{stem}.{suffix}")) is not None:
-                yield f"{name}.{suffix}", _in_precision(name, values)
+                yield f"{name}.{suffix}", values.astype(np.float32)
 
 
-def _in_precision(name: str, values: Tensor) -> Tensor:
-    whole = values.ndim == 1 or name in _FULL_PRECISION
-    return values.astype(np.float32 if whole else np.float16)
+def _add_tensor(writer: Any, gguf: Any, name: str, values: Tensor) -> None:
+    kind = gguf.GGMLQuantizationType.Q8_0
+    block_size, _ = gguf.GGML_QUANT_SIZES[kind]
+    whole = values.ndim == 1 or name.removesuffix(".weight") in _FULL_PRECISION
+    if whole or values.shape[-1] % block_size:
+        writer.add_tensor(name, values)
+    else:
+        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)

@@ -132,6 +132,9 @@ bool llama_memory_seq_rm(void * memory, llama_seq_id sequence, llama_pos from, l
 void llama_memory_seq_cp(void * memory, llama_seq_id source, llama_seq_id target,
                          llama_pos from, llama_pos to);
 void llama_memory_clear(void * memory, bool data);
+size_t llama_state_seq_get_size(void * context, llama_seq_id sequence);
+size_t llama_state_seq_get_data(void * context, uint8_t * target, size_t size, llama_seq_id sequence);
+size_t llama_state_seq_set_data(void * context, const uint8_t * source, size_t size, llama_seq_id sequence);
 
 struct llama_batch llama_batch_init(int32_t n_tokens, int32_t embd, int32_t n_seq_max);
 void llama_batch_free(struct llama_batch batch);

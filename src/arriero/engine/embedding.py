@@ -15,6 +15,7 @@ import numpy as np
 
 from arriero.engine import wire
 from arriero.engine.llama import Context, Floats, Llama
+from arriero.engine.threads import Threads, look, usable_cpus
 from arriero.errors import ContextOverflow, InvalidRequest
 
 MAX_INPUTS = 32
@@ -41,6 +42,8 @@ class EmbeddingQueue:
         self._config = config
         self._context: Context | None = None
         self._requests: deque[_Request] = deque()
+        self._cpus = usable_cpus()
+        self._threads = Threads(config.threads, len(self._cpus))
         self.adapters = [Path(path) for path in config.lora_adapters]
 
     @property
@@ -79,6 +82,8 @@ class EmbeddingQueue:
         while self._requests and len(self._requests[0].vectors) == len(self._requests[0].inputs):
             request = self._requests.popleft()
             done.append(wire.Vectors(request.id, tuple(request.vectors), sum(map(len, request.inputs))))
+        if not self._requests:
+            self._threads.pause()
         return done
 
     def _tokens(self, index: int, text: str | tuple[int, ...]) -> list[int]:
@@ -123,6 +128,8 @@ class EmbeddingQueue:
         return self._batch_size if self._config.gpu_layers else min(self._batch_size, SHARED_TOKENS)
 
     def _embed(self, inputs: list[list[int]]) -> list[Floats]:
+        if not inputs:
+            return []
         context = self._context = self._context or self._make_context()
         context.clear()
         n = 0
@@ -133,6 +140,8 @@ class EmbeddingQueue:
             context.slots[n:end] = slot
             n = end
         context.outputs[:n] = 1
+        look(self._threads, self._cpus)
+        context.use_threads(self._threads.count)
         context.decode(n)
         if context.pooling != "none":
             return [context.pooled_embedding(slot) for slot in range(len(inputs))]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import time
 from collections.abc import Callable
 from itertools import accumulate
@@ -22,12 +21,13 @@ from arriero.engine.dry import Breakers, breaker_sequences
 from arriero.engine.embedding import EmbeddingQueue
 from arriero.engine.generation import Generation
 from arriero.engine.llama import MAX_SLOTS, Context, Floats, Llama, build_name
+from arriero.engine.plan import CopyIn, CopyOut, Drop, Plan, Row, Share
 from arriero.engine.prompt import Prompts
 from arriero.engine.sampler import sample_rows
-from arriero.engine.scheduler import MAX_PROMPT_OUTPUTS, Limits, Plan, Row, Scheduler, Share
+from arriero.engine.scheduler import MAX_PROMPT_OUTPUTS, Limits, Scheduler
 from arriero.engine.sequence import Sequence, State
 from arriero.engine.tally import Tally
-from arriero.engine.threads import Threads, busy_s
+from arriero.engine.threads import Threads, look, usable_cpus
 from arriero.errors import (
     ArrieroError,
     ContextOverflow,
@@ -49,7 +49,7 @@ COMPILE_LOOK_S = 0.01
 """How long an idle loop waits for a constraint before it looks for commands again."""
 
 MIN_IDLE_CELLS = 2048
-"""Idle prefixes may always take so many cells: below, attention over them costs next to nothing."""
+"""Idle prefixes may always take so many cells, until they have to make way for a decode."""
 
 
 class Engine:
@@ -66,7 +66,7 @@ class Engine:
         self._masks = Masks(self._vocab.size)
         self._breakers = functools.lru_cache(maxsize=64)(self._find_breakers)
         self._generations: dict[int, Generation] = {}
-        self._cpus = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+        self._cpus = usable_cpus()
         self._threads = Threads(config.threads, len(self._cpus))
         self._end_tokens: np.ndarray | None = None
         self._token_s = 0.0
@@ -115,7 +115,7 @@ class Engine:
 
     def rest(self) -> None:
         """Take note that nothing is to be done for a while."""
-        self._use_threads(self._threads.pause)
+        self._threads.pause()
 
     def step(self) -> None:
         """Do one piece of work: a batch of embeddings, or one decode call with its sampling."""
@@ -227,15 +227,22 @@ class Engine:
         if self._context is None:
             return
         for operation in plan.operations:
-            if isinstance(operation, Share):
-                self._context.share(operation.source, operation.target, operation.count)
-            else:
-                self._context.drop(operation.slot)
+            match operation:
+                case Share(source, target, count):
+                    self._context.share(source, target, count)
+                case Drop(slot):
+                    self._context.drop(slot)
+                case CopyOut(slot, stored):
+                    self._scheduler.store.fill(stored, self._context.copy_out(slot, len(stored.tokens)))
+                case CopyIn(stored, slot):
+                    self._context.copy_in(stored.data, slot, len(stored.tokens))
 
     def _decode(self, plan: Plan) -> None:
         assert self._context is not None
         count = self._context.fill(*plan.batch())
         self._masks.begin(self._matchers(plan))
+        look(self._threads, self._cpus)
+        self._context.use_threads(self._threads.count)
         started = time.perf_counter()
         has_room = self._context.decode(count)
         if not has_room and self._scheduler.forget_idle():
@@ -244,7 +251,6 @@ class Engine:
         if not has_room:
             raise EngineError(f"the KV cache of model {self._config.name} has no room for {count} tokens")
         seconds = time.perf_counter() - started
-        self._adapt_threads()
         self._tally.decode_s += seconds
         self._note_speed(plan, count, seconds)
         self._scheduler.evaluated(plan)
@@ -329,20 +335,6 @@ class Engine:
 
     # -- sizes
 
-    def _adapt_threads(self) -> None:
-        now = time.perf_counter()
-        if self._context is None or not self._threads.is_due(now):
-            return
-        busy = busy_s(self._cpus)
-        if busy is not None:
-            self._use_threads(functools.partial(self._threads.note, now, busy, time.process_time()))
-
-    def _use_threads(self, look: Callable[[], None]) -> None:
-        before = self._threads.count
-        look()
-        if self._context and self._threads.count != before:
-            self._context.use_threads(self._threads.count)
-
     def _prefill_budget(self) -> int:
         """Prompt tokens that the next batch may hold; few while streams run, by measured speed."""
         if not self._token_s or not any(s.state is State.DECODE for s in self._scheduler.running):
@@ -377,9 +369,10 @@ class Engine:
             cells=config.cells,
             batch_size=max(config.batch_size, config.max_sequences),
             max_sequences=config.max_sequences,
-            idle_slots=min(MAX_SLOTS - config.max_sequences, 4 * config.max_sequences + 16),
+            idle_slots=max(0, min(MAX_SLOTS - config.max_sequences - 1, 4 * config.max_sequences + 16)),
             idle_cells=max(MIN_IDLE_CELLS, config.cells // 8, config.context_size),
             share_prefixes=self._llama.keeps_every_position,
+            stored_bytes=config.stored_bytes,
         )
 
     def _stats(self) -> wire.EngineStats:

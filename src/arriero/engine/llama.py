@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
+Copy = npt.NDArray[np.uint8]
+"""What a slot held, as llama.cpp writes it."""
 
 POOLING = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 FEW = 32
@@ -156,7 +158,8 @@ class Context:
         params = lib.llama_context_default_params()
         params.n_ctx = cells
         params.n_batch = params.n_ubatch = batch_size
-        params.n_seq_max = max_sequences
+        self._spare = max_sequences  # llama.cpp copies out and in only such slots as it evaluates
+        params.n_seq_max = max_sequences if embeddings else min(max_sequences + 1, MAX_SLOTS)
         params.n_outputs_max = max_outputs
         params.n_threads = params.n_threads_batch = threads
         params.embeddings = embeddings
@@ -261,6 +264,23 @@ class Context:
         """Forget everything that a slot holds."""
         self._lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
 
+    def copy_out(self, slot: int, count: int) -> Copy:
+        """Return a copy of the first `count` tokens of a slot, in main memory. Raises EngineError."""
+        self.share(slot, self._spare, count)
+        data = np.empty(self._lib.llama_state_seq_get_size(self._pointer, self._spare), np.uint8)
+        written = self._lib.llama_state_seq_get_data(self._pointer, _bytes(data), len(data), self._spare)
+        self.drop(self._spare)
+        if written != len(data):
+            raise EngineError("a prefix could not be copied out of the KV cache")
+        return data
+
+    def copy_in(self, data: Copy, slot: int, count: int) -> None:
+        """Let the empty slot `slot` hold `count` tokens that were copied out. Raises EngineError."""
+        if not self._lib.llama_state_seq_set_data(self._pointer, _bytes(data), len(data), self._spare):
+            raise EngineError("a prefix could not be copied into the KV cache")
+        self.share(self._spare, slot, count)
+        self.drop(self._spare)
+
     def clear(self) -> None:
         """Forget everything."""
         if self._memory != ffi.NULL:
@@ -290,6 +310,10 @@ class Context:
         if pointer == ffi.NULL:
             raise EngineError("the model gave no embedding")
         return np.frombuffer(ffi.buffer(pointer, 4 * self.model.embedding_size), np.float32).copy()
+
+
+def _bytes(data: Copy) -> Any:
+    return ffi.from_buffer("uint8_t *", data)
 
 
 def build_name() -> str:

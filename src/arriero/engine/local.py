@@ -61,6 +61,15 @@ class LocalModel:
         """Say how long the busy engine process may give no sign of life."""
         self._supervisor.hang_s = hang_s
 
+    def allow_crashes(self, most_crashes: int) -> None:
+        """Say how often the engine process may end within a minute before it is left to rest."""
+        self._supervisor.circuit.most_crashes = most_crashes
+
+    @property
+    def has_open_circuit(self) -> bool:
+        """Whether the engine process has ended too often, and has answered no request since."""
+        return self._supervisor.circuit.is_open
+
     @property
     def restarts(self) -> int:
         """How often the engine process had to be started again."""

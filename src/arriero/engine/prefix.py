@@ -60,6 +60,14 @@ class Cells:
         for segment, _ in self._chains.pop(slot, ()):
             self._use(segment, slot, 0)
 
+    def alone(self, slot: int) -> int:
+        """Return how many cells would be free without a slot."""
+        count = 0
+        for segment, length in self._chains.get(slot, ()):
+            others = [used for user, used in self._users[segment].items() if user != slot]
+            count += max(0, length - max(others, default=0))
+        return count
+
     def copy(self) -> Cells:
         """Return an independent copy, to try something out."""
         other = Cells()

@@ -17,13 +17,18 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from arriero.engine.plan import CopyIn, CopyOut, Drop, Operation, Plan, Row, Share
 from arriero.engine.prefix import Cells, Match, Resident, Source, best_match, common_prefix, least_recent
+from arriero.engine.prefix_store import PrefixStore, Stored
 from arriero.engine.sequence import Sequence, State
 
 MIN_SHARED = 16
 """Prefixes shorter than this are not worth a slot or a wait (tokens)."""
+
+REST_STEPS = 16
+"""An idle prefix that so many steps have not used makes way: attention walks over its cells at each."""
 
 MAX_PROMPT_OUTPUTS = 32
 """Prompt tokens of which logits may be wanted in one batch: each costs a row of the whole vocabulary."""
@@ -34,9 +39,10 @@ class Limits:
     """What the context holds. All but `max_sequences` and `slots` in tokens.
 
     idle_slots: slots beside those of running sequences, for idle prefixes. Running sequences have the
-        slots 0 to max_sequences - 1: llama.cpp evaluates only these, and its work per batch grows with
-        the square of their number.
+        slots 0 to max_sequences - 1, and the next is for copies: llama.cpp evaluates only these, and its
+        work per batch grows with the square of their number.
     idle_cells: the most that idle prefixes may occupy: attention walks over every used cell.
+    stored_bytes: what idle prefixes may take in main memory.
     """
 
     cells: int
@@ -45,62 +51,7 @@ class Limits:
     idle_slots: int
     idle_cells: int
     share_prefixes: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Let `target` share the first `count` tokens of `source`."""
-
-    source: int
-    target: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Forget a slot."""
-
-    slot: int
-
-
-@dataclass(slots=True)
-class Row:
-    """Evaluate the next `count` tokens of a sequence; logits are wanted of its last one."""
-
-    sequence: Sequence
-    count: int
-
-    @property
-    def num_outputs(self) -> int:
-        """Number of tokens that have logits, once the row is evaluated."""
-        return self.count if self.sequence.all_outputs else int(not self.sequence.pending)
-
-
-@dataclass(slots=True)
-class Plan:
-    """One step: slot operations in order, then one batch."""
-
-    operations: list[Share | Drop] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-
-    @property
-    def num_tokens(self) -> int:
-        return sum(row.count for row in self.rows)
-
-    def batch(self) -> tuple[list[int], list[int], list[int], list[bool]]:
-        """Return the tokens of the batch with their positions, slots and whether logits are wanted."""
-        tokens: list[int] = []
-        positions: list[int] = []
-        slots: list[int] = []
-        outputs: list[bool] = []
-        for row in self.rows:
-            sequence, count, first = row.sequence, row.count, row.sequence.evaluated
-            tokens += sequence.tokens[first : first + count]
-            positions += range(first, first + count)
-            slots += [sequence.slot] * count
-            outputs += [sequence.all_outputs] * count
-            outputs[-1] |= count == sequence.pending
-        return tokens, positions, slots, outputs
+    stored_bytes: int = 0
 
 
 class Scheduler:
@@ -112,10 +63,11 @@ class Scheduler:
         self.running: list[Sequence] = []
         self.idle: dict[int, Resident] = {}
         self.cells = Cells()
+        self.store = PrefixStore(limits.stored_bytes if limits.share_prefixes else 0)
         self._running_slots = list(range(limits.max_sequences - 1, -1, -1))
-        first = limits.max_sequences
+        first = limits.max_sequences + 1
         self._idle_slots = list(range(first + limits.idle_slots - 1, first - 1, -1))
-        self._operations: list[Share | Drop] = []
+        self._operations: list[Operation] = []
         self._step = 0
 
     def add(self, sequence: Sequence) -> None:
@@ -127,8 +79,10 @@ class Scheduler:
         """Return the next step, empty if nothing is to do. `prefill_budget` bounds its prompt tokens."""
         self._step += 1
         self._admit()
-        plan = self.take_operations()
         decoding = [s for s in self.running if s.state is State.DECODE]
+        if decoding and self.store.is_on:
+            self._rest()
+        plan = self.take_operations()
         plan.rows += _decode_rows(decoding, self.limits.batch_size)
         room = min(prefill_budget, self.limits.batch_size - plan.num_tokens)
         plan.rows += _prefill_rows([s for s in self.running if s.state is State.PREFILL], room)
@@ -196,6 +150,7 @@ class Scheduler:
 
     def _try_admit(self, sequence: Sequence, match: Match) -> bool:
         room = self.limits.cells - sum(running.growth for running in self.running) - sequence.reserve
+        match = self._brought_back(sequence, match, room)
         source = self.idle.get(match.slot) if match.size else None
         if not self._make_room(room + match.size, sparing=source):
             if source is None or not self._make_room(room, sparing=None):
@@ -203,6 +158,7 @@ class Scheduler:
             match, source = Match(-1, 0, -1, 0), None
         slot = self._running_slots.pop()
         if match.size:
+            sequence.source = match.slot
             self._touch(sequence, source)
             self._share(match.slot, slot, match.size)
         sequence.slot = slot
@@ -226,10 +182,57 @@ class Scheduler:
         if kept.used > most:
             return False
         for slot in victims:
-            self._drop_idle(slot)
+            self._put_away(self.idle[slot])
         return True
 
     # -- idle prefixes
+
+    def _rest(self) -> None:
+        """Let the idle prefix make way that was used least recently, if it stands in the way for long."""
+        sources = {sequence.source for sequence in self.running}
+        for resident in least_recent(self.idle.values()):
+            if self._step - resident.last_used < REST_STEPS:
+                return
+            if resident.slot not in sources and self.cells.alone(resident.slot):
+                self._put_away(resident)
+                return
+
+    def _put_away(self, resident: Resident) -> None:
+        """Give up the cells of an idle prefix, and keep a copy in main memory."""
+        if self.store.is_on:
+            stored = Stored(
+                resident.tokens,
+                tenant=resident.tenant,
+                shared=resident.shared,
+                last_used=resident.last_used,
+            )
+            if self.store.add(stored):
+                self._operations.append(CopyOut(resident.slot, stored))
+        self._drop_idle(resident.slot)
+
+    def _brought_back(self, sequence: Sequence, match: Match, room: int) -> Match:
+        """Bring back a stored prefix that serves a sequence better than what the cache holds."""
+        if sequence.all_outputs or not self.store.is_on:
+            return match
+        stored = self.store.best(
+            sequence.tokens, sequence.tenant, sequence.shared, least=match.size + MIN_SHARED
+        )
+        if stored is None:
+            return match
+        count = len(stored.tokens)
+        size = common_prefix(sequence.tokens, stored.tokens, min(count, len(sequence.tokens) - 1))
+        if not self.limits.idle_slots or not self._make_room(room + size - count, sparing=None):
+            return match
+        if not self._idle_slots:
+            self._put_away(least_recent(self.idle.values())[0])
+        slot = self._idle_slots.pop()
+        self.cells.extend(slot, count)
+        self._operations.append(CopyIn(stored, slot))
+        stored.last_used = self._step
+        self.idle[slot] = Resident(
+            slot, stored.tokens, tenant=stored.tenant, shared=stored.shared, last_used=self._step
+        )
+        return Match(slot, size, -1, 0)
 
     def _keep_shared(self, sequence: Sequence) -> None:
         """Keep the shared prefix (a prelude) under a slot of its own as soon as it is evaluated."""
@@ -261,6 +264,9 @@ class Scheduler:
             for resident in list(self.idle.values()):
                 if _is_older_turn(resident, tokens, sequence.tenant):
                     self._drop_idle(resident.slot)
+            for stored in self.store:
+                if _is_older_turn(stored, tokens, sequence.tenant):
+                    self.store.forget(stored)
             self._keep(sequence.slot, tokens, tenant=sequence.tenant, shared=sequence.shared)
         self._release(sequence.slot)
         self._running_slots.append(sequence.slot)
@@ -268,7 +274,7 @@ class Scheduler:
 
     def _keep(self, source: int, tokens: array[int], *, tenant: str, shared: int) -> None:
         if not self._idle_slots and self.idle:
-            self._drop_idle(least_recent(self.idle.values())[0].slot)
+            self._put_away(least_recent(self.idle.values())[0])
         if self._idle_slots:
             slot = self._idle_slots.pop()
             self._share(source, slot, len(tokens))
@@ -280,7 +286,7 @@ class Scheduler:
             idle_cells = self.cells.used - sum(s.evaluated - s.cached for s in self.running)
             if idle_cells <= self.limits.idle_cells:
                 return
-            self._drop_idle(resident.slot)
+            self._put_away(resident)
 
     def _drop_idle(self, slot: int) -> None:
         del self.idle[slot]
@@ -329,7 +335,7 @@ def _first_with_all_outputs(prompts: list[Sequence]) -> Sequence | None:
     return next((sequence for sequence in prompts if sequence.all_outputs), None)
 
 
-def _is_older_turn(resident: Resident, tokens: array[int], tenant: str) -> bool:
+def _is_older_turn(resident: Resident | Stored, tokens: array[int], tenant: str) -> bool:
     """Tell whether all that a resident holds is held by the new tokens of the same tenant too."""
     size = len(resident.tokens)
     is_prelude = resident.shared == size

@@ -26,6 +26,7 @@ class Sequence:
     reserve: the most KV cells that it may ever need (prompt and completion).
     shared: number of leading tokens that every tenant may reuse.
     continued: what it generates is worth keeping as a prefix too, not only its prompt.
+    source: the slot of the idle prefix that it began with; -1 = none.
     all_outputs: logits are wanted of every prompt token, so that the whole prompt must be evaluated,
         in small steps, and is neither taken from a prefix nor kept as one.
     """
@@ -40,6 +41,7 @@ class Sequence:
         "reserve",
         "shared",
         "slot",
+        "source",
         "state",
         "tenant",
         "tokens",
@@ -66,6 +68,7 @@ class Sequence:
         self.continued = continued
         self.state = State.WAITING
         self.slot = -1
+        self.source = -1
         self.evaluated = 0
         self.cached = 0
 

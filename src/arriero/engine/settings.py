@@ -27,6 +27,7 @@ def engine_config(name: str, model: ModelConfig, weights: Path, *, cache_path: P
         batch_size=model.batch_size,
         max_sequences=model.max_sequences,
         threads=min(model.threads_per_session, _num_cores()),
+        stored_bytes=model.prefix_store_bytes,
         gpu_layers=_gpu_layers(model),
         architecture=model.architecture,
         lora_adapters=tuple(map(str, model.lora_adapters)),

@@ -1,30 +1,32 @@
 """Starts the engine process of one model, talks to it, and starts it again when it dies.
 
 Lives in the event loop of the API process. Each request registers a sink under its id; when the
-process dies every sink gets an EngineError, and new requests get Unavailable until it is back.
+process dies every sink gets an EngineError, and new requests get Unavailable until it is back. A
+request is never sent twice: whether it may be is known to its caller alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol, cast
 
 from arriero.core import Delta, ModelInfo
 from arriero.engine import wire
+from arriero.engine.circuit import Circuit, Suspects
 from arriero.engine.hang import LOOKS, Silence, activity_of
-from arriero.errors import ArrieroError, ConfigError, EngineError, Unavailable
+from arriero.errors import ArrieroError, ConfigError, EngineError, NotSupported, Unavailable
 
 logger = logging.getLogger(__name__)
 
-FIRST_BACKOFF_S = 0.25
-LONGEST_BACKOFF_S = 30.0
 HANG_S = 60.0
 LOAD_TIMEOUT_S = 600.0
 """A model that reports no progress for this long is given up."""
@@ -49,15 +51,23 @@ class Supervisor:
         *,
         on_progress: Callable[[float], None] | None = None,
         hang_s: float = HANG_S,
+        circuit: Circuit | None = None,
     ) -> None:
-        """hang_s: how long the process may have work and give no sign of life."""
+        """hang_s: how long the process may have work and give no sign of life.
+
+        circuit: how often it may end before it is left to rest.
+        """
         self.config = config
         self.stats = wire.EngineStats()
         self.restarts = 0
         self.hang_s = hang_s
+        self.circuit = circuit or Circuit()
         self.problem: str | None = None
         """Why the model cannot serve; None while it can, and while it loads for the first time."""
         self._is_failing = False
+        self._resting_until = 0.0
+        self._suspects = Suspects()
+        self._commands: dict[int, wire.Command] = {}
         self._heard = 0
         self._has_hung = False
         self._hang_watcher: asyncio.Task[None] | None = None
@@ -83,12 +93,12 @@ class Supervisor:
 
     @property
     def state(self) -> str:
-        """`ready`, `loading`, `restarting`, or `failed`: the last try to start it again did not succeed."""
+        """`ready`, `loading`, `restarting`, or `failed`: it rests, or its last start did not succeed."""
         if self._is_ready:
             return "ready"
         if self.problem is None:
             return "loading"
-        return "failed" if self._is_failing else "restarting"
+        return "failed" if self._is_failing or self.circuit.is_open else "restarting"
 
     @property
     def pid(self) -> int | None:
@@ -111,20 +121,35 @@ class Supervisor:
         self._fail_all(Unavailable(f"model {self.config.name} is shutting down"))
 
     def request(self, make: Callable[[int], wire.Command], sink: Sink) -> int:
-        """Send a command that is answered; return its id. Raises Unavailable while the process is away."""
+        """Send a command that is answered; return its id.
+
+        Raises Unavailable while the process is away, NotSupported for what has ended it again and again.
+        """
         if not self._is_ready or self._connection is None:
-            raise Unavailable(f"model {self.config.name} is not ready; its engine is being restarted")
-        self._next_id += 1
-        self._sinks[self._next_id] = sink
-        self._connection.send(make(self._next_id))
-        return self._next_id
+            raise self._away()
+        id = self._next_id + 1
+        command = make(id)
+        if self._suspects.is_refused(command, monotonic()):
+            raise NotSupported(
+                f"this request has ended the engine of model {self.config.name} before;"
+                " it is not served for some minutes"
+            )
+        self._next_id = id
+        self._sinks[id], self._commands[id] = sink, command
+        self._connection.send(command)
+        return id
 
     def release(self, id: int) -> None:
         """Forget a request that was answered in full."""
         self._sinks.pop(id, None)
+        self._commands.pop(id, None)
+        if self.circuit.is_open:
+            self.circuit.served()
+            logger.warning("engine of model %s serves again", self.config.name)
 
     def abort(self, id: int) -> None:
         """Stop the work on a request that nobody waits for any more."""
+        self._commands.pop(id, None)
         if self._sinks.pop(id, None) and self._connection:
             self._connection.send(wire.Abort(id))
 
@@ -169,8 +194,7 @@ class Supervisor:
                     )
 
     async def _watch(self, connection: _Connection) -> None:
-        """Wait for the end of the process; start it again, with growing pauses."""
-        backoff_s = FIRST_BACKOFF_S
+        """Wait for the end of the process; start it again, each time."""
         while True:
             await connection.closed.wait()
             self._is_ready = False
@@ -178,22 +202,44 @@ class Supervisor:
             self.problem = f"its engine {words}"
             logger.error("engine of model %s %s", self.config.name, words)
             self.stats = wire.EngineStats()
+            self._suspects.crashed(list(self._commands.values()), monotonic())
             self._fail_all(
                 EngineError(f"the engine of model {self.config.name} {words}; it is being restarted")
             )
-            while True:
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
-                try:
-                    connection = await self._launch()
-                except ArrieroError as exc:
-                    self._is_failing, self.problem = True, exc.message
-                    logger.error("engine of model %s did not restart: %s", self.config.name, exc)
-                else:
-                    break
+            connection = await self._relaunched()
+            self.circuit.started()
             self.restarts += 1
             logger.warning("engine of model %s is back", self.config.name)
-            backoff_s = FIRST_BACKOFF_S
+
+    async def _relaunched(self) -> _Connection:
+        """Start the process until it is there, after the pauses that the circuit says."""
+        while True:
+            await self._pause()
+            try:
+                return await self._launch()
+            except ArrieroError as exc:
+                self._is_failing, self.problem = True, exc.message
+                logger.error("engine of model %s did not restart: %s", self.config.name, exc)
+
+    async def _pause(self) -> None:
+        pause_s = self.circuit.crashed(monotonic())
+        self._resting_until = monotonic() + pause_s
+        if self.circuit.is_open:
+            logger.error(
+                "engine of model %s has ended too often: it rests for %g s, and its requests are refused",
+                self.config.name,
+                pause_s,
+            )
+        await asyncio.sleep(pause_s)
+
+    def _away(self) -> Unavailable:
+        """Return what is said while there is no process that could serve."""
+        name = self.config.name
+        if not self.circuit.is_open:
+            return Unavailable(f"model {name} is not ready; its engine is being restarted")
+        left_s = max(1, math.ceil(self._resting_until - monotonic()))
+        message = f"model {name} is not ready; its engine has ended too often and rests"
+        return Unavailable(message, retry_after_s=left_s)
 
     async def _watch_hang(self) -> None:
         """End a process that hangs; `_watch` starts it again."""
@@ -249,6 +295,7 @@ class Supervisor:
                 logger.debug("report %r is of no use now", report)
 
     def _fail_all(self, error: ArrieroError) -> None:
+        self._commands.clear()
         sinks, self._sinks = self._sinks, {}
         for sink in sinks.values():
             sink.put(error)

@@ -51,4 +51,6 @@ class Tally:
             used_cells=scheduler.cells.used,
             cells=scheduler.limits.cells,
             idle_prefixes=len(scheduler.idle),
+            stored_prefixes=len(scheduler.store),
+            stored_bytes=scheduler.store.num_bytes,
         )

@@ -5,18 +5,19 @@ nothing is faster. Beside another busy process it is a disaster, as each waits f
 So the engine looks, several times a second, how busy the cores are with other work, and uses only as many
 threads as there are cores to be had.
 
-Pure but for `busy_s`, which reads what the system has counted.
+Pure but for `busy_s`, which reads what the system has counted, and `look`, which takes the times.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 INTERVAL_S = 0.5
 """Time between two looks; the system counts in hundredths of a second."""
 
-FIRST_INTERVAL_S = 0.1
+FIRST_INTERVAL_S = 0.06
 """Time to the first look after a pause: most pieces of work are short."""
 
 BORNE = 0.6
@@ -24,7 +25,7 @@ BORNE = 0.6
 
 
 class Threads:
-    """Chooses `count`, from 1 to `most`, on `cores` cores. Call `note` after each decode."""
+    """Chooses `count`, from 1 to `most`, on `cores` cores. Call `look` before each decode."""
 
     def __init__(self, most: int, cores: int) -> None:
         self.count = self.most = most
@@ -52,6 +53,18 @@ class Threads:
         self._last = None
         self._interval_s = FIRST_INTERVAL_S
         self.count = self.most
+
+
+def look(threads: Threads, cpus: frozenset[int]) -> None:
+    """Let `threads` note how busy these cores are by now, if it is time for that. Call before each decode."""
+    now_s = time.perf_counter()
+    if threads.is_due(now_s) and (busy := busy_s(cpus)) is not None:
+        threads.note(now_s, busy, time.process_time())
+
+
+def usable_cpus() -> frozenset[int]:
+    """Return the cores that this process may use; none where the system does not tell."""
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
 
 
 def busy_s(cpus: frozenset[int]) -> float | None:

@@ -18,7 +18,8 @@ class EngineConfig(msgspec.Struct, frozen=True):
     """What an engine process needs to know of its model. Sizes in tokens.
 
     cells: KV cells in all; at least context_size. context_size: the most that one sequence may use.
-    gpu_layers: negative = all, 0 = none. pooling: None = what the file says, else last.
+    stored_bytes: of idle prefixes in main memory. gpu_layers: negative = all, 0 = none. pooling: None =
+    what the file says, else last.
     library: this libllama and no other. native_library: one that is taken if it fits. Neither: the
     packaged one. normalize: None = for embedding models only.
     """
@@ -30,6 +31,7 @@ class EngineConfig(msgspec.Struct, frozen=True):
     batch_size: int
     max_sequences: int
     threads: int
+    stored_bytes: int = 0
     library: str | None = None
     native_library: str | None = None
     gpu_layers: int = 0
@@ -90,7 +92,10 @@ Command = Load | Generate | Abort | Embed | Tokenize | Detokenize
 
 
 class EngineStats(msgspec.Struct, frozen=True):
-    """Counters since the start of the engine process, and gauges. Times in seconds, sizes in tokens."""
+    """Counters since the start of the engine process, and gauges. Times in seconds, sizes in tokens.
+
+    stored_prefixes, stored_bytes: idle prefixes in main memory.
+    """
 
     steps: int = 0
     decode_s: float = 0.0
@@ -103,6 +108,8 @@ class EngineStats(msgspec.Struct, frozen=True):
     used_cells: int = 0
     cells: int = 0
     idle_prefixes: int = 0
+    stored_prefixes: int = 0
+    stored_bytes: int = 0
 
 
 class _Report(msgspec.Struct, frozen=True, tag=True):
