@@ -114,3 +114,11 @@ def test_a_file_of_poncho_is_checked_and_shown_by_the_same_commands(
     (tmp_path / "same.toml").write_text(shown)
     assert run(["config", "show", "--config", str(tmp_path / "same.toml")]) == 0
     assert capsys.readouterr().out == shown
+
+
+def test_openapi_is_the_document_of_the_server(capsys: pytest.CaptureFixture[str]) -> None:
+    """Programs that are made for the server need none that runs."""
+    assert run(["config", "openapi"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["openapi"] == "3.1.0"
+    assert "/v1/chat/completions" in shown["paths"]

@@ -26,13 +26,13 @@ def test_a_key_is_made_listed_rotated_and_revoked(tmp_path: Path, capsys: pytest
     store = tmp_path / "keys.sqlite"
     options = ["--store", str(store)]
     asked = ["--task", "a", "--task", "b", "--no-models", "--read-only", "--expires", "30d"]
-    assert run(["keys", "create", "bob", *asked, "--tokens-per-day", "9", *options]) == 0
+    assert run(["keys", "create", "bob", *asked, "--tokens-per-day", "9", "--priority", "low", *options]) == 0
     first = capsys.readouterr().out.strip()
     key = found(store, first)
 
     assert key is not None
     assert key.grants == Grants(models=(), tasks=("a", "b"), writable_memories=())
-    assert key.limits == KeyLimits(tokens_per_day=9)
+    assert key.limits == KeyLimits(tokens_per_day=9, priority="low")
     assert 0 < (key.expires_at or 0) - time.time() <= 30 * 86400
 
     assert run(["keys", "list", *options]) == 0
@@ -68,6 +68,7 @@ def test_the_store_is_that_of_the_configuration(tmp_path: Path, capsys: pytest.C
     ("arguments", "status", "message"),
     [
         (["create", "bob", "--task", "a", "--no-tasks"], 2, "--no-tasks excludes"),
+        (["create", "bob", "--priority", "urgent"], 2, "'low', 'normal', 'high'"),
         (["create", "bob", "--expires", "soon"], 2, "is no duration; write 90, 15m, 12h or 30d"),
         (["create", "bob", "--expires", "9999999999d"], 2, "longer than 100 years"),
         (["create", "bob", "--expires", "0"], 1, "would have expired already"),

@@ -42,11 +42,23 @@ def test_claims_and_lifetime_are_as_asked(tmp_path: Path, capsys: pytest.Capture
     """Issuer and audience of the configuration are put in unless others are given."""
     file = tmp_path / "a.toml"
     file.write_text(SECRET.replace(" }", ', issuer = "i", audience = "a" }'))
-    asked = ["--no-tasks", "--model", "m", "--memory", "x", "--lifetime", "15m", "--audience", "b"]
+    asked = [
+        "--no-tasks",
+        "--model",
+        "m",
+        "--memory",
+        "x",
+        "--lifetime",
+        "15m",
+        "--audience",
+        "b",
+        "--priority",
+        "high",
+    ]
     claims = read_token(made([*asked, "--config", str(file)], capsys)).claims
 
     assert (claims.tasks, claims.models, claims.memories) == ((), ("m",), ("x",))
-    assert (claims.iss, claims.aud, claims.sub) == ("i", "b", None)
+    assert (claims.iss, claims.aud, claims.sub, claims.priority) == ("i", "b", None, "high")
     assert abs(claims.exp - time.time() - 900) < 60
 
 

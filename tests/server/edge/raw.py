@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from arriero.server.edge.exchange import Exchange
 
-OWN = re.compile(rb"(?:date|x-request-id): [^\r]*\r\n")
+OWN = re.compile(rb"(?:date|x-content-type-options|x-request-id): [^\r]*\r\n")
 PLAIN = [(b"content-type", b"text/plain")]
 
 

@@ -11,7 +11,7 @@ from arriero.server.edge.answer import Framing, opening
 EMPTY = b"content-length: 0"
 CLOSE = b"connection: close"
 USUAL: dict[str, Any] = {
-    "date": b"date: now\r\n",
+    "common": b"date: now\r\n",
     "is_head": False,
     "is_http11": True,
     "stays_open": True,
@@ -66,3 +66,13 @@ def test_a_header_cannot_begin_another(header: tuple[bytes, bytes]) -> None:
 def test_unknown_statuses_have_no_phrase() -> None:
     """The line is well-formed all the same."""
     assert opening(299, [], **USUAL).head.startswith(b"HTTP/1.1 299 \r\n")
+
+
+def test_headers_that_come_again_are_written_alike() -> None:
+    """A tuple of headers, whose bytes are kept, makes the head that a list of them does."""
+    headers = [(b"content-type", b"text/plain"), (b"connection", b"close"), (b"content-length", b"3")]
+    usual = USUAL | {"also": b"x-request-id: r\r\n"}
+
+    for _ in range(2):
+        assert opening(200, tuple(headers), **usual) == opening(200, headers, **usual)
+    assert opening(200, (), **usual).head.split(b"\r\n")[1] == b"x-request-id: r"

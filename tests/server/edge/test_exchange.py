@@ -241,3 +241,17 @@ async def test_an_answer_that_nobody_reads_does_not_hold_the_connection() -> Non
             while edge.num_connections:
                 await turns(1)
         await edge.stop(0)
+
+
+async def test_other_headers_are_another_form() -> None:
+    """A request that was given other headers is not taken for the one that came."""
+    handler = Kept()
+    async with served(echo, direct={b"/d": handler}) as url, connected(url) as (_, writer):
+        writer.write(request("/d", method="POST", body=b"x", last=False))
+        exchange = await handler.taken.get()
+        assert exchange.form is not None
+
+        exchange.headers = [*exchange.headers, (b"x", b"y")]
+
+        assert exchange.form is None
+        exchange.respond(200, PLAIN, b"")

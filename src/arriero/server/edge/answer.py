@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum, auto
+from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple
 
 STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 BODYLESS_STATUSES = frozenset({204, 304})
+MAX_KNOWN = 64
+"""Sets of headers whose bytes are kept."""
 
 
 class Framing(Enum):
@@ -42,22 +45,50 @@ class Opening(NamedTuple):
     stays_open: bool
 
 
+class Lines(NamedTuple):
+    """What the headers of an answer come to."""
+
+    text: bytes
+    length: int | None
+    closes: bool
+
+
 def opening(
     status: int,
     headers: Iterable[tuple[bytes, bytes]],
     *,
-    date: bytes,
+    common: bytes,
     is_head: bool,
     is_http11: bool,
     stays_open: bool,
     length: int | None,
+    also: bytes = b"",
 ) -> Opening:
     """Return the head of an answer.
 
+    headers: a tuple where they are the same for many answers; their bytes are kept then.
+    common: the lines of every answer. also: lines of this one, added as they are.
     length: of the body where it is known; `content-length` among the headers wins.
     Raises ValueError for a header that holds a control byte, or a length that is none.
     """
+    lines = _known_lines(status, headers) if isinstance(headers, tuple) else _lines(status, headers)
+    text, told_length, closes = lines
+    length = length if told_length is None else told_length
+    framing = _framing(status, is_head, is_http11, length)
+    stays_open = stays_open and not closes and framing is not UNTIL_CLOSE
+    head = text + also
+    if length is not None and status not in BODYLESS_STATUSES:
+        head += b"content-length: %d\r\n" % length
+    elif framing is CHUNKED:
+        head += b"transfer-encoding: chunked\r\n"
+    if not stays_open:
+        head += b"connection: close\r\n"
+    return Opening(head + common + b"\r\n", framing, length or 0, stays_open)
+
+
+def _lines(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Lines:
     lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+    length, closes = None, False
     for name, value in headers:
         name = name.lower()
         if name == b"content-length":
@@ -65,21 +96,16 @@ def opening(
                 raise ValueError(f"content-length of an answer: {value[:40]!r} is no number")
             length = int(value)
         elif name == b"connection":
-            stays_open = stays_open and value.lower() != b"close"
+            closes = closes or value.lower() == b"close"
         elif name != b"transfer-encoding":
             lines.append(b"%b: %b\r\n" % (name, value))
-    framing = _framing(status, is_head, is_http11, length)
-    stays_open = stays_open and framing is not UNTIL_CLOSE
-    if length is not None and status not in BODYLESS_STATUSES:
-        lines.append(b"content-length: %d\r\n" % length)
-    elif framing is CHUNKED:
-        lines.append(b"transfer-encoding: chunked\r\n")
-    if not stays_open:
-        lines.append(b"connection: close\r\n")
-    head = b"".join(lines)
-    if not head.count(b"\n") == head.count(b"\r") == len(lines) or b"\0" in head:
+    text = b"".join(lines)
+    if not text.count(b"\n") == text.count(b"\r") == len(lines) or b"\0" in text:
         raise ValueError("a header of an answer holds a control byte")
-    return Opening(head + date + b"\r\n", framing, length or 0, stays_open)
+    return Lines(text, length, closes)
+
+
+_known_lines = lru_cache(maxsize=MAX_KNOWN)(_lines)
 
 
 def _framing(status: int, is_head: bool, is_http11: bool, length: int | None) -> Framing:

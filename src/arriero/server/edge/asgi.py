@@ -47,7 +47,7 @@ def http_scope(exchange: Exchange, server: tuple[str, int] | None) -> dict[str, 
         "asgi": ASGI,
         "http_version": "1.1" if exchange.is_http11 else "1.0",
         "method": exchange.method.decode(),
-        "scheme": "http",
+        "scheme": "https" if exchange.is_encrypted else "http",
         "path": decoded_path(exchange.path),
         "raw_path": exchange.path,
         "query_string": exchange.query,
@@ -186,7 +186,7 @@ class HttpCall:
                 exchange.finish(message.get("body", b""))
                 self._wake()
         elif message["type"] == "http.response.start":
-            exchange.start(message["status"], message.get("headers", ()))
+            exchange.start(message["status"], list(message.get("headers", ())))
         else:
             raise RuntimeError(f"an answer has no message {message['type']!r}")
         while not (exchange.is_writable or exchange.is_gone or exchange.is_ended):

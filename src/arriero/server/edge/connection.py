@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 from arriero.server.edge.asgi import HttpCall
 from arriero.server.edge.exchange import Exchange
 from arriero.server.edge.framing import ChunkedBody, SizedBody
-from arriero.server.edge.head import head_end, parsed_head
+from arriero.server.edge.head import head_end
 from arriero.server.edge.pace import BodyPace, Stall
 from arriero.server.edge.refusal import Refused, fail, no_room, refusal, too_slow
 from arriero.server.edge.reset import reset
@@ -136,8 +136,8 @@ class Connection(asyncio.Protocol):
         may_stay = self._phase is BUSY and not self._edge.is_draining
         return may_stay and self._head is not None and self._head.keeps_alive
 
-    def date_line(self) -> bytes:
-        return self._edge.date_line
+    def common_lines(self) -> bytes:
+        return self._edge.common_lines
 
     def ended(self, *, stays_open: bool) -> None:
         is_read = self._phase is BUSY
@@ -148,7 +148,8 @@ class Connection(asyncio.Protocol):
             self._phase = HEAD
             self._is_idle = True
             self._deadline = self._edge.clock() + self._edge.limits.keep_alive_timeout_s
-            self._advance()
+            if self._buffer or not self._is_reading:
+                self._advance()
         else:
             self._close()
 
@@ -213,21 +214,18 @@ class Connection(asyncio.Protocol):
             return
         self._is_advancing = True
         try:
-            while self._buffer and self._step():
-                pass
+            is_news = True
+            while is_news and self._buffer:
+                is_news = self._take_head() if self._phase is HEAD else self._take_body()
         except Refused as refused:
             self._refuse(refused)
         finally:
             self._is_advancing = False
-        self._flow()
-
-    def _step(self) -> bool:
-        """Take one head or one piece of a body; say whether there was one to take."""
-        if self._phase is HEAD:
-            return self._take_head()
-        return self._phase is BODY and self._take_body()
+        if self._buffer or self._call is not None or not self._is_reading:
+            self._flow()
 
     def _take_head(self) -> bool:
+        """Take one head; say whether there was one to take."""
         data = self._buffer
         if data.startswith(b"\r\n") and not self._has_skipped_line:
             self._has_skipped_line = True  # some clients end a body with an empty line
@@ -242,13 +240,15 @@ class Connection(asyncio.Protocol):
             return False
         self._buffer = data[end:]
         raw = data[:end]
-        self._begin(parsed_head(raw, limits), raw)
+        self._begin(self._edge.heads.parsed(raw), raw)
         return True
 
     def _begin(self, head: Head, raw: bytes) -> None:
         """Give a request to whoever answers it."""
         self._head = head
         self._exchange = exchange = Exchange(self, head)
+        if self._edge.began is not None:
+            self._edge.began(exchange)
         self._phase = BODY
         if head.is_upgrade:
             self._phase, self._deadline = BUSY, math.inf
@@ -275,6 +275,9 @@ class Connection(asyncio.Protocol):
             self.want_body()
 
     def _take_body(self) -> bool:
+        """Take one piece of a body; say whether one was due."""
+        if self._phase is not BODY:
+            return False
         piece, self._buffer = self._body.feed(self._buffer)
         assert self._pace is not None
         self._pace.received += len(piece)
@@ -364,7 +367,7 @@ class Connection(asyncio.Protocol):
         self._clear()
         if self._edge.observer is not None:
             self._edge.observer.refused(refused.status, refused.code)
-        self.transport.write(refusal(refused, self._edge.date_line))
+        self.transport.write(refusal(refused, self._edge.common_lines))
         self._linger()
 
     def _linger(self) -> None:

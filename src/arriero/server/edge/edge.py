@@ -13,10 +13,13 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Protocol
 
 from arriero.server.edge.connection import Connection
+from arriero.server.edge.head import Heads
 from arriero.server.edge.limits import Limits, max_open_files
 from arriero.server.edge.refusal import Refused, no_room
+from arriero.server.edge.tls import TlsTransport
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Coroutine, Mapping
 
     from starlette.types import ASGIApp, Scope
@@ -29,6 +32,8 @@ BACKLOG = 2048
 ACCEPTORS = 16
 """uvloop accepts one connection for each listener in a turn of the loop; on a busy loop turns are long."""
 SEND_BUFFER_BYTES = 256 * 1024
+NO_SNIFFING = b"x-content-type-options: nosniff\r\n"
+ONLY_TLS = b"strict-transport-security: max-age=31536000\r\n"
 STOP_S = 1.0
 """How long jobs that were cancelled at the end may take to say so to their clients."""
 
@@ -44,6 +49,11 @@ class Member(Protocol):
 
 class Observer(Protocol):
     """Told of every request that a direct handler has not taken."""
+
+    @property
+    def began(self) -> Callable[[Exchange], None] | None:
+        """What is told of each request before anybody answers it, if anything is to be."""
+        ...
 
     def ended(self, exchange: Exchange, scope: Scope) -> None:
         """Take the news that the application has done with a request."""
@@ -76,18 +86,23 @@ class Edge:
         """
         self.app = app
         self.limits = limits or Limits()
+        self.heads = Heads(self.limits)
         self.direct = direct or {}
         self.observer = observer
+        self.began = None if observer is None else observer.began
         self.finished = None if observer is None else observer.ended
         self.lag_s = 0.0
         """How much too late the event loop came to the last sweep."""
         self._on_stopped = on_stopped
         self.address: tuple[str, int] | None = None
-        self.date_line = b""
+        self.common_lines = b""
+        """Headers of every answer."""
         self.held_body_bytes = 0
         self.is_draining = False
         self.clock: Callable[[], float]
         self._loop: asyncio.AbstractEventLoop
+        self._context: Callable[[], ssl.SSLContext] | None = None
+        self._browser_lines = NO_SNIFFING
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
         self._members: set[Member] = set()
@@ -105,10 +120,19 @@ class Edge:
     def serve(self, app: ASGIApp, limits: Limits, direct: Handlers) -> None:
         """Serve another application from now on; requests that have begun stay where they are."""
         self.app, self.limits, self.direct = app, limits, direct
+        self.heads = Heads(limits)
         self._cap = limits.connection_cap(max_open_files())
 
-    async def start(self, listener: socket.socket) -> None:
-        """Serve on a bound socket from now on. The edge closes it."""
+    async def start(
+        self, listener: socket.socket, context: Callable[[], ssl.SSLContext] | None = None
+    ) -> None:
+        """Serve on a bound socket from now on. The edge closes it.
+
+        context: what the next connection speaks TLS with; None = none does.
+        """
+        if context is not None:
+            self._context = context
+            self._browser_lines = NO_SNIFFING + ONLY_TLS
         self._loop = asyncio.get_running_loop()
         self.clock = self._loop.time
         self._sweep_due = self.clock()
@@ -118,9 +142,11 @@ class Edge:
         # Accepted sockets inherit it. Left to the kernel, one that is not read takes up to 4 MiB.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         for one in (listener, *(listener.dup() for _ in range(ACCEPTORS - 1))):
-            self._servers.append(
-                await self._loop.create_server(lambda: Connection(self), sock=one, backlog=BACKLOG)
-            )
+            self._servers.append(await self._loop.create_server(self._protocol, sock=one, backlog=BACKLOG))
+
+    def _protocol(self) -> asyncio.Protocol:
+        connection = Connection(self)
+        return connection if self._context is None else TlsTransport(connection, self._context())
 
     async def stop(self, drain_s: float) -> None:
         """Accept nothing more; let answers end for a while, then end them; return when all is closed."""
@@ -192,7 +218,7 @@ class Edge:
         self._empty.set()
 
     def _sweep(self) -> None:
-        self.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        self.common_lines = b"date: %b\r\n%b" % (formatdate(usegmt=True).encode(), self._browser_lines)
         now = self.clock()
         self.lag_s = max(0.0, now - self._sweep_due)
         self._sweep_due = now + self.limits.sweep_s

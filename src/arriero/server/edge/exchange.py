@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from asyncio import Transport
 
     from arriero.server.edge.head import Head
+    from arriero.server.trace import Trace
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -44,8 +45,8 @@ class Carrier(Protocol):
         """Say whether another request may follow on the connection, as far as is known now."""
         ...
 
-    def date_line(self) -> bytes:
-        """Return the line of the header `date`."""
+    def common_lines(self) -> bytes:
+        """Return the headers of every answer, such as `date`."""
         ...
 
     def ended(self, *, stays_open: bool) -> None:
@@ -69,13 +70,16 @@ class Exchange:
     on_writable: called each time that there is room again.
     on_stop: called when the server ends and can wait no longer; what is written in the call still goes
         out. Without it, or when it does not end the answer, the exchange is aborted.
+    form: the head but for the length of the body, where a known one came again or may; see `head.Heads`.
+    request_id: is told in the head of the answer; no control bytes. Empty = not told.
     began_at, first_byte_at: on the monotonic clock, 0 = not yet. sent_bytes: of the answer's body. is_cut:
-        the answer was begun, and broken off by us.
+        the answer was begun, and broken off by us. trace: which span tells of it, if one does.
     """
 
     __slots__ = (
         "_carrier",
         "_framing",
+        "_headers",
         "_left",
         "_start",
         "_stays_open",
@@ -83,7 +87,7 @@ class Exchange:
         "began_at",
         "body",
         "first_byte_at",
-        "headers",
+        "form",
         "is_cut",
         "is_gone",
         "is_http11",
@@ -95,15 +99,19 @@ class Exchange:
         "path",
         "peer",
         "query",
+        "request_id",
         "sent_bytes",
         "status",
+        "trace",
     )
 
     def __init__(self, carrier: Carrier, head: Head) -> None:
         self.method: bytes = head.method
         self.path: bytes = head.path
         self.query: bytes = head.query
-        self.headers: list[tuple[bytes, bytes]] = head.headers
+        self._headers = head.headers
+        self.form: bytes | None = head.form
+        self.request_id: bytes = b""
         self.is_http11: bool = head.is_http11
         self.body: bytes = b""
         self.peer: tuple[str, int] | None = carrier.peer
@@ -117,12 +125,28 @@ class Exchange:
         self.status: int = 0
         self.sent_bytes: int = 0
         self.is_cut: bool = False
+        self.trace: Trace | None = None
         self._carrier = carrier
         self._transport = carrier.transport
         self._framing = UNSTARTED
         self._start: tuple[int, Headers] = (0, ())
         self._left = 0
         self._stays_open = False
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Of the request, names in small letters. Who sets others takes away its `form`."""
+        return self._headers
+
+    @headers.setter
+    def headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self._headers = headers
+        self.form = None
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the client speaks TLS with us."""
+        return self._transport.get_extra_info("ssl_object") is not None
 
     @property
     def is_started(self) -> bool:
@@ -153,7 +177,7 @@ class Exchange:
         Without `content-length` among the headers the body goes out in chunks. Until then a second
         call takes the place of the first.
         """
-        if self.is_committed:
+        if self._framing is not UNSTARTED and self._framing is not OPENING:
             raise RuntimeError("the answer has been started already")
         self._start = (status, headers)
         self._framing = OPENING
@@ -217,17 +241,18 @@ class Exchange:
     def _open(self, length: int | None) -> bytes:
         """Return the head; from here on the framing of the body is settled."""
         status, headers = self._start
-        self.status = status
-        self.first_byte_at = monotonic()
         opened = opening(
             status,
             headers,
-            date=self._carrier.date_line(),
+            common=self._carrier.common_lines(),
             is_head=self.method == b"HEAD",
             is_http11=self.is_http11,
             stays_open=self._carrier.stays_open(),
             length=length,
+            also=b"x-request-id: %b\r\n" % self.request_id if self.request_id else b"",
         )
+        self.status = status
+        self.first_byte_at = monotonic()
         self._framing = opened.framing
         self._left = opened.length
         self._stays_open = opened.stays_open

@@ -41,6 +41,9 @@ USUAL = re.compile(
     rb"(?:[A-Za-z0-9-]++: ?[!-~]++(?: ++[!-~]++)*\r\n)+\r\n"
 )
 LINE = re.compile(rb"([A-Za-z0-9-]++): ?([!-~][ -~]*+)\r\n")
+LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,12})\r\n")
+MAX_FORMS = 256
+MAX_FORM_BYTES = 2048
 UNDERSTOOD = frozenset({*ONCE, b"connection", b"upgrade", b"expect"})
 
 
@@ -50,20 +53,24 @@ class Head:
     __slots__ = (
         "content_length",
         "expects_continue",
+        "form",
         "headers",
         "is_chunked",
         "is_http11",
         "is_upgrade",
         "keeps_alive",
+        "length_at",
         "method",
         "path",
         "query",
+        "target",
     )
 
     def __init__(
         self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], *, is_http11: bool
     ) -> None:
         self.method = method
+        self.target = target
         self.path, _, self.query = target.partition(b"?")
         self.headers = headers
         self.is_http11 = is_http11
@@ -72,11 +79,55 @@ class Head:
         self.expects_continue = False
         self.keeps_alive = True
         self.is_upgrade = False
+        self.form: bytes | None = None
+        """All of the head but the length of the body, where that may come again."""
+        self.length_at = 0
+        """Which header of such a head tells the length."""
+
+    def with_length(self, digits: bytes) -> Head:
+        """Return the same head before a body of another length."""
+        head = Head(self.method, self.target, self.headers.copy(), is_http11=self.is_http11)
+        head.headers[self.length_at] = (b"content-length", digits)
+        head.content_length = int(digits)
+        head.form = self.form
+        return head
 
     @property
     def has_body(self) -> bool:
         """Whether bytes follow that belong to the request."""
         return self.is_chunked or self.content_length > 0
+
+
+class Heads:
+    """Reads heads. Owns those that came before: those of one client differ in the length of the body only.
+
+    What is kept was read in full once, with other digits in the one place where they stand.
+    """
+
+    __slots__ = ("_known", "_limits")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._known: dict[bytes, Head] = {}
+
+    def parsed(self, data: bytes) -> Head:
+        """Return the request whose head these bytes are, to the last. Raises Refused."""
+        found = LENGTH.search(data)
+        if found is None or len(data) > MAX_FORM_BYTES:
+            return parsed_head(data, self._limits)
+        start, end = found.span(1)
+        form = data[:start] + data[end:]
+        if (known := self._known.get(form)) is not None:
+            return known.with_length(found[1])
+        head = usual_head(data, self._limits)
+        if head is None:
+            return any_head(data, self._limits)
+        if len(self._known) >= MAX_FORMS:
+            self._known.clear()
+        head.form = form
+        head.length_at = head.headers.index((b"content-length", found[1]))
+        self._known[form] = head
+        return head.with_length(found[1])
 
 
 class Lines:

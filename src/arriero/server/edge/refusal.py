@@ -80,13 +80,13 @@ def refusal_headers(refused: Refused) -> list[tuple[bytes, bytes]]:
     return [*headers, (b"retry-after", b"1")] if refused.status == 503 else headers
 
 
-def refusal(refused: Refused, date: bytes) -> bytes:
+def refusal(refused: Refused, common: bytes) -> bytes:
     """Return a whole answer, after which the connection closes."""
     body = error_body(refused)
     head = opening(
         refused.status,
         refusal_headers(refused),
-        date=date,
+        common=common,
         is_head=False,
         is_http11=True,
         stays_open=False,

@@ -134,7 +134,7 @@ class WebSocket(asyncio.Protocol):
         extensions: dict[str, Any] = {"websocket.http.response": {}}
         return scope | {
             "type": "websocket",
-            "scheme": "ws",
+            "scheme": "wss" if self._exchange.is_encrypted else "ws",
             "subprotocols": protocols,
             "extensions": extensions,
         }
@@ -171,7 +171,7 @@ class WebSocket(asyncio.Protocol):
                 exchange.respond(403, [], b"")
                 self._disconnect(ABNORMAL)
             case "websocket.http.response.start":
-                exchange.start(message["status"], message.get("headers", ()))
+                exchange.start(message["status"], list(message.get("headers", ())))
             case "websocket.http.response.body":
                 if message.get("more_body", False):
                     exchange.write(message.get("body", b""))
