@@ -67,6 +67,38 @@ def test_a_key_of_the_configuration_opens_everything_but_the_keys() -> None:
     assert not may(principal, "admin", "server")
 
 
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        (None, KeyLimits(requests_per_minute=7, priority="low")),
+        (KeyLimits(priority="high"), KeyLimits(requests_per_minute=7, priority="high")),
+        (KeyLimits(tokens_per_day=9), KeyLimits(tokens_per_day=9, priority="low")),
+        (KeyLimits(tokens_per_day=9, priority="high"), KeyLimits(tokens_per_day=9, priority="high")),
+        (KeyLimits(), KeyLimits(priority="low")),
+    ],
+)
+def test_a_keys_own_limits_replace_all_but_a_priority_alone_none(
+    tmp_path: Path, own: KeyLimits | None, expected: KeyLimits
+) -> None:
+    """Whoever gives a key a priority does not take its limits away."""
+    with closing(KeyStore(tmp_path / "keys.sqlite")) as store:
+        limits = KeyLimits(requests_per_minute=7, priority="low")
+        keyring = Keyring(store=store, limits=limits, clock=lambda: NOW)
+        _, secret = store.create(NewKey("bob", limits=own), NOW)
+
+        assert keyring.identify(secret).limits == expected
+
+
+def test_a_token_says_its_priority_and_keeps_it() -> None:
+    """It stands before that of the configuration, also when a socket's token is looked at again."""
+    keyring = Keyring(signers=(SIGNER,), limits=LIMITS, clock=lambda: NOW)
+    high, plain = keyring.identify(text(priority="high")), keyring.identify(text())
+
+    assert (high.priority, plain.priority) == ("high", "normal")
+    assert keyring.renewed(high).limits == high.limits == KeyLimits(requests_per_minute=7, priority="high")
+    assert refusal(keyring, text(priority="urgent")) == "invalid JWT token"
+
+
 def test_a_stored_key_is_the_same_tenant_after_a_rotation(tmp_path: Path) -> None:
     """Caches and counts belong to the key, not to its secret; its own limits stand before the server's."""
     with closing(KeyStore(tmp_path / "keys.sqlite")) as store:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from arriero.config.auth import Priority
 from arriero.errors import Overloaded
 from arriero.server.gate import Gate
 
@@ -90,6 +91,29 @@ async def test_a_flood_of_one_tenant_leaves_room_for_another() -> None:
 
     assert entered == [0, 1, 9, 2]
     assert isinstance(flood[3].exception(), Overloaded)
+
+
+async def test_a_higher_class_goes_first_and_sends_a_lower_one_away() -> None:
+    """High before normal, though it came later; the low one's place in the full queue goes to it."""
+    gate, leave = Gate(1, max_waiting=2), asyncio.Event()
+    entered: list[str] = []
+
+    async def enter(priority: Priority) -> None:
+        async with gate.of(priority, priority).place():
+            entered.append(priority)
+            await leave.wait()
+
+    order: list[Priority] = ["normal", "low", "normal", "high"]
+    jobs = []
+    for priority in order:
+        jobs.append(asyncio.create_task(enter(priority)))
+        await settle()
+    leave.set()
+    await asyncio.wait(jobs)
+
+    assert entered == ["normal", "high", "normal"]
+    with pytest.raises(Overloaded, match="others go first"):
+        jobs[1].result()
 
 
 async def test_a_place_is_not_lost_on_one_who_is_cancelled_as_he_gets_it() -> None:

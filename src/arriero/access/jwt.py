@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
+from arriero.config.auth import Priority
 from arriero.errors import Unauthorized
 
 MAX_TOKEN_CHARS = 8192
@@ -52,6 +53,7 @@ class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
     tasks: tuple[str, ...] | None = None
     models: tuple[str, ...] | None = None
     memories: tuple[str, ...] | None = None
+    priority: Priority | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,12 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the claims of a token must be; None = not checked."""
+    """What the claims of a token must be; None = not checked. max_lifetime_s: from its making to its end."""
 
     issuer: str | None = None
     audience: str | None = None
     leeway_s: float = 60
+    max_lifetime_s: float | None = None
 
 
 class InvalidToken(Unauthorized):
@@ -108,11 +111,20 @@ def check_claims(claims: Claims, expected: Expected, now: float) -> None:
         raise InvalidToken
     if claims.nbf is not None and claims.nbf > now + expected.leeway_s:
         raise InvalidToken
+    if expected.max_lifetime_s is not None and not _is_short(claims, expected, now):
+        raise InvalidToken
     if expected.issuer is not None and claims.iss != expected.issuer:
         raise InvalidToken
     audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud or []
     if expected.audience is not None and expected.audience not in audiences:
         raise InvalidToken
+
+
+def _is_short(claims: Claims, expected: Expected, now: float) -> bool:
+    """Say whether a token lives shortly; one that was made in the future would only seem to."""
+    if claims.iat is None or expected.max_lifetime_s is None or claims.iat > now + expected.leeway_s:
+        return False
+    return claims.exp - claims.iat <= expected.max_lifetime_s
 
 
 class SharedSecret:

@@ -16,6 +16,7 @@ from arriero.access.jwks import IssuerKeys, require_cryptography
 from arriero.access.jwt import Expected, InvalidToken, SharedSecret, Token, check_claims, read_token
 from arriero.access.key_store import KeyStore
 from arriero.access.principal import EVERYTHING, Grants, Principal, Source, needs_of
+from arriero.access.revoked import RevokedTokens
 from arriero.access.secret import digest_of, is_mistyped
 from arriero.config.auth import KeyLimits
 from arriero.errors import Unauthorized
@@ -54,6 +55,7 @@ class Keyring:
         store: KeyStore | None = None,
         limits: KeyLimits | None = None,
         needs: Needs | None = None,
+        revoked: RevokedTokens | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._digests = tuple(digest_of(key) for key in keys)
@@ -62,6 +64,7 @@ class Keyring:
         self._store = store
         self._limits = limits or KeyLimits()
         self._needs = needs or {}
+        self._revoked = revoked
         self._clock = clock
 
     @classmethod
@@ -75,6 +78,7 @@ class Keyring:
             store=None if auth.key_store is None else KeyStore(auth.key_store),
             limits=auth.key_limits,
             needs=needs_of(config),
+            revoked=None if auth.jwt_revoked_file is None else RevokedTokens(auth.jwt_revoked_file),
         )
 
     @property
@@ -128,9 +132,17 @@ class Keyring:
                 return self._nobody()
             case Source.CONFIG | Source.STORE if bearer := self._bearer(principal.digest):
                 return bearer
-            case Source.TOKEN if self._signers and self._clock() < (principal.expires_at or 0):
-                return replace(principal, needs=self._needs, limits=self._limits)
+            case Source.TOKEN if self._signers and self._is_valid(principal):
+                limits = self._limits.prioritized(principal.claimed_priority)
+                return replace(principal, needs=self._needs, limits=limits)
         raise Unauthorized(BAD_TOKEN)
+
+    def _is_valid(self, principal: Principal) -> bool:
+        """Say whether a token that was taken once still would be."""
+        return self._clock() < (principal.expires_at or 0) and not self._is_revoked(principal.jti)
+
+    def _is_revoked(self, jti: str | None) -> bool:
+        return self._revoked is not None and self._revoked.holds(jti)
 
     def _nobody(self) -> Principal:
         return Principal(grants=EVERYTHING, needs=self._needs, limits=self._limits)
@@ -148,7 +160,7 @@ class Keyring:
         return sum([hmac.compare_digest(digest, known) for known in self._digests]) > 0
 
     def _of_store(self, key: StoredKey, digest: bytes) -> Principal:
-        limits = self._limits if key.limits is None else key.limits
+        limits = self._limits if key.limits is None else key.limits.over(self._limits)
         tenant = _tenant("key", key.id)
         return Principal(
             tenant, key.id, Source.STORE, key.grants, self._needs, limits, digest, key.expires_at
@@ -173,6 +185,8 @@ class Keyring:
             raise InvalidToken
         expected, claims = signers[0].expected, token.claims
         check_claims(claims, expected, self._clock())
+        if self._is_revoked(claims.jti):
+            raise InvalidToken
         grants = Grants(models=claims.models, tasks=claims.tasks, memories=claims.memories)
         # Without a subject each token stands for itself.
         who = (claims.iss or "", claims.sub) if claims.sub else (digest.hex(),)
@@ -182,9 +196,11 @@ class Keyring:
             Source.TOKEN,
             grants,
             self._needs,
-            self._limits,
+            self._limits.prioritized(claims.priority),
             digest,
             claims.exp + expected.leeway_s,
+            claims.priority,
+            claims.jti,
         )
 
 
@@ -196,11 +212,10 @@ def _tenant(*words: str) -> str:
 
 def _signers(auth: AuthConfig) -> Iterable[Signer]:
     shared = auth.jwt_private_key
+    bounds = auth.jwt_leeway_s, auth.jwt_max_lifetime_s
     if shared is not None and shared.symmetric is not None:
-        yield Signer(
-            SharedSecret(shared.symmetric), Expected(shared.issuer, shared.audience, auth.jwt_leeway_s)
-        )
+        yield Signer(SharedSecret(shared.symmetric), Expected(shared.issuer, shared.audience, *bounds))
     if auth.issuers:
         require_cryptography()
     for issuer in auth.issuers:
-        yield Signer(IssuerKeys(issuer), Expected(issuer.issuer, issuer.audience, auth.jwt_leeway_s))
+        yield Signer(IssuerKeys(issuer), Expected(issuer.issuer, issuer.audience, *bounds))

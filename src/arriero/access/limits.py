@@ -48,22 +48,28 @@ class Usage:
 
 
 class Limiter:
-    """Owns the counts of all keys. `changed` is told whose counts are to be kept over a restart."""
+    """Owns the counts of all keys.
+
+    changed: is told whose counts are to be kept over a restart.
+    charged: is told of tokens, if others count them too.
+    """
 
     def __init__(
         self,
         usages: Mapping[str, Usage] | None = None,
         *,
         changed: Callable[[str, Usage], None] | None = None,
+        charged: Callable[[Principal, int], None] | None = None,
     ) -> None:
         self._usages = dict(usages or {})
         self._changed = changed or (lambda tenant, usage: None)
+        self._charged = charged or (lambda principal, tokens: None)
 
     def admit(self, principal: Principal, now: float) -> Admission:
         """Let a request in. The caller must end the admission. Raises RateLimited."""
         usage = self._usage(principal.tenant)
         usage.advance(principal.limits, now)
-        _check(principal.limits, usage, now)
+        check_limits(principal.limits, usage, now)
         usage.requests += 1
         usage.running += 1
         self._note(principal, usage)
@@ -76,6 +82,7 @@ class Limiter:
         usage.tokens += tokens
         usage.day_tokens += tokens
         self._note(principal, usage)
+        self._charged(principal, tokens)
 
     def _usage(self, tenant: str) -> Usage:
         usage = self._usages.get(tenant)
@@ -99,13 +106,25 @@ class Limiter:
             self._changed(principal.tenant, usage)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a request has drawn from counts that several servers share: they as they were, and its end."""
+
+    usage: Usage
+    end: Callable[[], None]
+
+
 @dataclass(slots=True)
 class Admission:
-    """One request that was let in. `end` it, whatever became of it; `charge` it what it used."""
+    """One request that was let in. `end` it, whatever became of it; `charge` it what it used.
+
+    share: what it has drawn from shared counts; None = nothing.
+    """
 
     _limiter: Limiter
     _principal: Principal
     _usage: Usage
+    share: Share | None = None
     _is_over: bool = False
 
     def charge(self, tokens: int, now: float) -> None:
@@ -117,13 +136,20 @@ class Admission:
         if not self._is_over:
             self._is_over = True
             self._usage.running -= 1
+            if self.share is not None:
+                self.share.end()
+
+    def withdraw(self) -> None:
+        """End it as if the request had never come."""
+        self._usage.requests = max(0.0, self._usage.requests - 1)
+        self.end()
 
     def headers(self) -> dict[str, str]:
         """Return OpenAI's headers on what is left; none where there is no limit."""
-        return quota_headers(self._principal.limits, self._usage)
+        return quota_headers(self._principal.limits, self.share.usage if self.share else self._usage)
 
 
-def _check(limits: KeyLimits, usage: Usage, now: float) -> None:
+def check_limits(limits: KeyLimits, usage: Usage, now: float) -> None:
     """Raise RateLimited for the first limit that is reached."""
     headers = quota_headers(limits, usage)
     if limits.concurrent_requests is not None and usage.running >= limits.concurrent_requests:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from arriero.config.auth import KeyLimits
+from arriero.config.auth import DEFAULT_PRIORITY, KeyLimits
 
 if TYPE_CHECKING:
+    from arriero.config.auth import Priority
     from arriero.config.schema import Config
 
 Names = tuple[str, ...] | None
@@ -67,6 +68,8 @@ class Principal:
     name: for logs and lists; never the key itself.
     digest: of the key, to look it up again; empty where there is none.
     expires_at: Unix time after which the token, or the key, is worth nothing.
+    claimed_priority: what a token says itself; it stays when the configuration's limits change.
+    jti: the name of a token, by which it can be revoked.
     """
 
     tenant: str = ""
@@ -77,6 +80,13 @@ class Principal:
     limits: KeyLimits = field(default_factory=KeyLimits)
     digest: bytes = field(default=b"", repr=False)
     expires_at: float | None = None
+    claimed_priority: Priority | None = None
+    jti: str | None = None
+
+    @property
+    def priority(self) -> Priority:
+        """Who goes first where requests wait."""
+        return self.limits.priority or DEFAULT_PRIORITY
 
 
 def may(principal: Principal, action: str, resource: str) -> bool:

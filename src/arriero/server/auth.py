@@ -57,14 +57,23 @@ def _in_subprotocols(subprotocols: Iterable[str]) -> Iterator[str]:
 
 
 class Authenticate:
-    """Middleware: puts the Principal into the scope's state, or raises Unauthorized."""
+    """Middleware: puts the Principal into the scope's state, or raises Unauthorized.
+
+    An address that has failed too often gets RateLimited in its place; a good key is taken all the same.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope["app"].state
-        principal = await authenticated(scope, state.context.keyring, state.tickets)
+        try:
+            principal = await authenticated(scope, state.context.keyring, state.tickets)
+        except Unauthorized:
+            if (peer := scope.get("client")) is not None:
+                per_minute = state.context.runtime.config.limits.max_auth_failures
+                state.standing.auth_failures.note(peer[0], per_minute, monotonic())
+            raise
         scope.setdefault("state", {})["principal"] = principal
         await self._app(scope, receive, send)
 

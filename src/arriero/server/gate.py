@@ -9,9 +9,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
+from arriero.config.auth import DEFAULT_PRIORITY
 from arriero.errors import Overloaded
 from arriero.server.turns import Turns
+
+if TYPE_CHECKING:
+    from arriero.config.auth import Priority
 
 MAX_WAIT_S = 30.0
 
@@ -53,18 +58,18 @@ class Gate:
         """Number of requests in the queue."""
         return self._turns.waiting
 
-    def of(self, tenant: str) -> Lane:
+    def of(self, tenant: str, priority: Priority = DEFAULT_PRIORITY) -> Lane:
         """Return the gate as one tenant uses it."""
-        return Lane(self, tenant)
+        return Lane(self, tenant, priority)
 
-    def place(self, tenant: str = "") -> Place:
+    def place(self, tenant: str = "", priority: Priority = DEFAULT_PRIORITY) -> Place:
         """Hold a place while in the block. Raises Overloaded when the queue is full or the wait too long."""
-        return Place(self, tenant)
+        return Place(self, tenant, priority)
 
-    async def enter(self, tenant: str) -> None:
+    async def enter(self, tenant: str, priority: Priority) -> None:
         """Take a place, for `Place`."""
         if not self._turns.take(tenant):
-            await self._wait(tenant)
+            await self._wait(tenant, priority)
 
     def leave(self, tenant: str) -> None:
         """Give a place back, for `Place`."""
@@ -72,33 +77,33 @@ class Gate:
         if waiter is not None:
             waiter.decide(Outcome.PLACED)
 
-    async def _wait(self, tenant: str) -> None:
-        waiter = self._queued(tenant)
+    async def _wait(self, tenant: str, priority: Priority) -> None:
+        waiter = self._queued(tenant, priority)
         try:
             async with asyncio.timeout(self._max_wait_s):
                 await waiter.wait()
         except TimeoutError as exc:
-            self._withdraw(tenant, waiter)
+            self._withdraw(tenant, waiter, priority)
             raise Overloaded(f"no place was free within {self._max_wait_s:g} s; try again later") from exc
         except asyncio.CancelledError:
-            self._withdraw(tenant, waiter)
+            self._withdraw(tenant, waiter, priority)
             raise
         if waiter.outcome is Outcome.SENT_AWAY:
-            raise Overloaded("the queue is full, and others have fewer requests in it; try again later")
+            raise Overloaded("the queue is full, and others go first; try again later")
 
-    def _queued(self, tenant: str) -> Waiter:
+    def _queued(self, tenant: str, priority: Priority) -> Waiter:
         waiter = Waiter()
-        sent_away = self._turns.wait(tenant, waiter)
+        sent_away = self._turns.wait(tenant, waiter, priority)
         if sent_away is waiter:
             raise Overloaded(f"{self.waiting} requests are waiting already; try again later")
         if sent_away is not None:
             sent_away.decide(Outcome.SENT_AWAY)
         return waiter
 
-    def _withdraw(self, tenant: str, waiter: Waiter) -> None:
+    def _withdraw(self, tenant: str, waiter: Waiter, priority: Priority) -> None:
         """Undo the waiting of one who has given up, whatever has become of it."""
         if waiter.outcome is Outcome.WAITING:
-            self._turns.leave(tenant, waiter)
+            self._turns.leave(tenant, waiter, priority)
         elif waiter.outcome is Outcome.PLACED:
             self.leave(tenant)
 
@@ -109,23 +114,25 @@ class Lane:
 
     gate: Gate
     tenant: str
+    priority: Priority
 
     def place(self) -> Place:
         """Hold a place while in the block. Raises Overloaded when the queue is full or the wait too long."""
-        return Place(self.gate, self.tenant)
+        return Place(self.gate, self.tenant, self.priority)
 
 
 class Place:
     """A place while in the block. A class, as a generator for each stream would cost memory."""
 
-    __slots__ = ("_gate", "_tenant")
+    __slots__ = ("_gate", "_priority", "_tenant")
 
-    def __init__(self, gate: Gate, tenant: str) -> None:
+    def __init__(self, gate: Gate, tenant: str, priority: Priority) -> None:
         self._gate = gate
         self._tenant = tenant
+        self._priority = priority
 
     async def __aenter__(self) -> None:
-        await self._gate.enter(self._tenant)
+        await self._gate.enter(self._tenant, self._priority)
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._gate.leave(self._tenant)

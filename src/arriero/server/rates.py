@@ -13,6 +13,7 @@ from starlette.datastructures import MutableHeaders
 
 from arriero.access.limits import Limiter
 from arriero.access.principal import may
+from arriero.access.shared import TIMEOUT_S, SharedCounts
 from arriero.access.usage_store import UsageStore
 from arriero.errors import Forbidden
 
@@ -41,28 +42,50 @@ FREE_BELOW = ("/v1/admin/", "/v1/models", "/pokt/")
 
 
 class Rates:
-    """Owns the counts of all keys, and the file that keeps them."""
+    """Owns the counts of all keys, the file that keeps them, and the way to those of other servers.
 
-    def __init__(self, auth: AuthConfig) -> None:
+    A request must be within both: the counts of this server, which cost nothing to look at and hold alone
+    where the others cannot be had, and then those that servers share.
+    """
+
+    def __init__(self, auth: AuthConfig, *, shared_timeout_s: float = TIMEOUT_S) -> None:
         """Take up the counts that were kept. Raises ConfigError when the usage store cannot be used."""
+        url, password = auth.shared_counters, auth.shared_counters_password
+        self.shared = None if url is None else SharedCounts(url, password, timeout_s=shared_timeout_s)
         self._store = None if auth.usage_store is None else UsageStore(auth.usage_store)
-        if self._store is None:
-            self._limiter = Limiter()
-        else:
-            self._limiter = Limiter(self._store.load(time.time()), changed=self._store.note)
+        self._limiter = Limiter(
+            None if self._store is None else self._store.load(time.time()),
+            changed=None if self._store is None else self._store.note,
+            charged=None if self.shared is None else self.shared.charge,
+        )
 
-    def admit(self, principal: Principal) -> Admission:
+    async def admit(self, principal: Principal) -> Admission:
         """Let a request in. The caller must end the admission. Raises RateLimited."""
-        return self._limiter.admit(principal, time.time())
+        admission = self._limiter.admit(principal, time.time())
+        if self.shared is None or not principal.limits.is_limiting:
+            return admission
+        try:
+            admission.share = await self.shared.admit(principal)
+        except BaseException:
+            admission.withdraw()
+            raise
+        return admission
 
     def charge(self, principal: Principal, tokens: int) -> None:
         """Count the tokens of a prompt and a completion."""
         self._limiter.charge(principal, tokens, time.time())
 
     def close(self) -> None:
-        """Keep the counts."""
+        """Keep the counts. What is still to be told to others is told by `wait_closed`."""
         if self._store is not None:
             self._store.close()
+        if self.shared is not None:
+            self.shared.close()
+
+    async def wait_closed(self) -> None:
+        """Return when others know all."""
+        if self.shared is not None:
+            await self.shared.wait_closed()
 
 
 class Metered:
@@ -76,7 +99,7 @@ class Metered:
             await self._app(scope, receive, send)
             return
         rates: Rates = scope["app"].state.rates
-        admission = rates.admit(scope["state"]["principal"])
+        admission = await rates.admit(scope["state"]["principal"])
 
         async def telling_send(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -94,7 +117,7 @@ def is_free(path: str) -> bool:
     return path in FREE or path.startswith(FREE_BELOW)
 
 
-def admit_turn(websocket: HTTPConnection, resource: str) -> Admission:
+async def admit_turn(websocket: HTTPConnection, resource: str) -> Admission:
     """Look at the bearer of a socket again, and let one turn in.
 
     Raises Unauthorized when the key is worth nothing any more, Forbidden, RateLimited.
@@ -106,7 +129,7 @@ def admit_turn(websocket: HTTPConnection, resource: str) -> Admission:
     if not may(principal, "use", resource):
         raise Forbidden(f"this key may not use {resource}")
     rates: Rates = state.rates
-    return rates.admit(principal)
+    return await rates.admit(principal)
 
 
 def charge(connection: HTTPConnection, tokens: int) -> None:
