@@ -18,19 +18,20 @@ from arriero.guard.failure import UpstreamFailed
 from arriero.metrics import TOKEN_S, Counter, Histogram
 from arriero.server.record import Record, added, record_of
 from arriero.server.request_log import Line, RequestLog
+from arriero.server.tracing import tracer_of
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
 
     from starlette.requests import HTTPConnection
 
-    from arriero.config.schema import TelemetryConfig
+    from arriero.config.telemetry import TelemetryConfig
     from arriero.core import Usage
     from arriero.server.edge.exchange import Exchange
     from arriero.server.rates import Rates
     from arriero.server.record import Meter
 
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 OTHER = "other"
 CLIENT_GONE = 499
 """What is said of an answer that nobody waited for."""
@@ -39,10 +40,12 @@ NOBODY = Principal()
 
 
 class Observer:
-    """Owns the counts of requests and their log."""
+    """Owns the counts of requests, their log, and their spans."""
 
     def __init__(self, telemetry: TelemetryConfig, rates: Rates | None = None) -> None:
+        """Begin. Raises ConfigError when spans are wanted and cannot be made."""
         self.log = RequestLog(is_json=telemetry.log_format == "json", with_prompts=telemetry.log_prompts)
+        self.tracer = tracer_of(telemetry)
         self._rates = rates
         labels = ("model",)
         self.requests = Counter("http_requests", "Requests, by route.", ("method", "route", "status"))
@@ -68,10 +71,17 @@ class Observer:
         return tuple(one for one in vars(self).values() if isinstance(one, Counter | Histogram))
 
     def close(self) -> None:
-        """Write what is left of the log."""
+        """Write what is left of the log, and send what is left of the spans."""
         self.log.write()
+        if self.tracer is not None:
+            self.tracer.close()
 
     # What the edge tells.
+
+    @property
+    def began(self) -> Callable[[Exchange], None] | None:
+        """What is told of each request before anybody answers it, if anything is to be."""
+        return None if self.tracer is None else self.tracer.begin
 
     def refused(self, status: int, code: str) -> None:
         """Take the news of a request, or a connection, that nobody else has seen."""
@@ -107,10 +117,9 @@ class Observer:
         now = monotonic()
         if record.guarded is not None and record.is_streamed and record.guarded.has_failed:
             record.error = record.error or UpstreamFailed.code
-        method = exchange.method.decode("latin-1")
-        method = method if method in METHODS else OTHER
-        status = CLIENT_GONE if exchange.is_gone and not exchange.is_committed else exchange.status
-        self.requests.add((method, route, str(status)))
+        method = METHODS.get(exchange.method, OTHER)
+        status = CLIENT_GONE if exchange.is_gone and not exchange.status else exchange.status
+        self.requests.add((method, route, f"{status}"))
         self.durations.observe((route,), now - exchange.began_at)
         if record.error:
             self.errors.add((record.error,))
@@ -119,29 +128,41 @@ class Observer:
             self._count_answer(exchange, record, used, now)
         if self._rates is not None and (used.prompt_tokens or used.completion_tokens):
             self._rates.charge(principal, used.prompt_tokens + used.completion_tokens)
+        used = added(used, record.turns) if record.turns.completion_tokens else used
+        if self.tracer is not None:
+            self.tracer.end(
+                exchange,
+                route,
+                record,
+                method=method,
+                status=status,
+                used=used,
+                request_id=request_id,
+                ended_at=now,
+            )
         if self.log.is_on:
-            used = added(used, record.turns) if record.turns.completion_tokens else used
             self._write(exchange, route, record, used, status, now, principal.name, request_id, method)
 
     def turned(self, record: Record, meter: Meter) -> None:
         """Count one turn of a socket, which is charged already."""
         used = meter.used()
         record.turns = added(record.turns, used)
-        self._count_tokens(record.model, used)
+        self._count_tokens((record.model,), used)
         self._count_meter(record.model, meter, 0.0)
 
     def _count_answer(self, exchange: Exchange, record: Record, used: Usage, now: float) -> None:
-        self._count_tokens(record.model, used)
+        labels = (record.model,)
+        self._count_tokens(labels, used)
         for meter in record.meters:
             self._count_meter(record.model, meter, exchange.began_at)
         if record.guarded is not None:
-            self._count_guarded((record.model,), record, exchange, now)
+            self._count_guarded(labels, record, exchange, now)
         if not record.error:
-            self.latency.observe((record.model,), now - exchange.began_at)
+            self.latency.observe(labels, now - exchange.began_at)
 
-    def _count_tokens(self, model: str, used: Usage) -> None:
-        self.prompt_tokens.add((model,), used.prompt_tokens)
-        self.generation_tokens.add((model,), used.completion_tokens)
+    def _count_tokens(self, labels: tuple[str], used: Usage) -> None:
+        self.prompt_tokens.add(labels, used.prompt_tokens)
+        self.generation_tokens.add(labels, used.completion_tokens)
 
     def _count_meter(self, model: str, meter: Meter, began_at: float) -> None:
         labels = (model,)

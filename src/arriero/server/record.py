@@ -31,6 +31,7 @@ _COMPLETION_TOKENS = re.compile(rb'"(?:completion|output)_tokens": ?([0-9]{1,15}
 _ERROR, _ERROR_EVENT = b'{"error":', b"event: error\n"
 _FINISHED = b'"finish_reason":"'  # as guards write it
 _FINISH = re.compile(_FINISHED + rb'([a-z_]{1,20})"')
+NOTHING = Usage()
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 
 
@@ -121,7 +122,7 @@ class GuardedMeter:
         self._before = self._last = b""
         self._prompt_size = prompt_size
         self._read = 0
-        self._usage = Usage()
+        self._usage = NOTHING
         self._finish_reason = ""
 
     def add(self, piece: bytes) -> None:
@@ -132,7 +133,8 @@ class GuardedMeter:
     @property
     def finish_reason(self) -> str:
         """How the answer ended, in the upstream's word; empty when that cannot be seen."""
-        self._look()
+        if self._read != self.num_pieces:
+            self._look()
         return self._finish_reason
 
     @property
@@ -142,13 +144,12 @@ class GuardedMeter:
 
     def used(self) -> Usage:
         """Return the usage as it was told, else an estimate by the pieces that came."""
-        self._look()
+        if self._read != self.num_pieces:
+            self._look()
         return self._usage
 
     def _look(self) -> None:
         """Read the last pieces, once. A quote in a text is escaped, so no text passes for these members."""
-        if self._read == self.num_pieces:
-            return
         self._read = self.num_pieces
         tail = self._before[-TAIL:] + self._last if self._before else self._last
         self._usage = _told_usage(tail) or Usage(_estimated(self._prompt_size), self.num_pieces)
@@ -182,9 +183,9 @@ class Record:
         self.is_streamed = False
         self.meters: list[Meter] = []
         self.guarded: GuardedMeter | None = None
-        self.extra = Usage()
+        self.extra = NOTHING
         """What is used beside completions: by embeddings."""
-        self.turns = Usage()
+        self.turns = NOTHING
         """Of a socket: its earlier turns, which are counted and charged already."""
 
     def meter(self, requests: Sequence[GenerateRequest], *, num_choices: int = 1) -> Meter:
@@ -202,8 +203,6 @@ class Record:
 
     def used(self) -> Usage:
         """Return the tokens of the request up to now, without those of earlier turns."""
-        if self.guarded is not None and not self.meters:
-            return self.guarded.used()
         if self.guarded is not None:
             return self.guarded.used()
         used = self.extra
@@ -218,6 +217,24 @@ class Record:
             return self.guarded.finish_reason
         reasons = self.meters[-1].finish_reasons if self.meters else ()
         return reasons[-1] if reasons else ""
+
+    @property
+    def finish_reasons(self) -> tuple[str, ...]:
+        """How its completions ended, as far as that is known."""
+        if self.guarded is not None:
+            return (self.guarded.finish_reason,) if self.guarded.finish_reason else ()
+        return tuple(reason for meter in self.meters for reason in meter.finish_reasons)
+
+    @property
+    def first_token_at(self) -> float:
+        """When the first delta came, on the monotonic clock; 0 = none, or not upon the request itself."""
+        meters = [meter for meter in self.meters if meter.began_at is None]
+        return min((stamps[0] for meter in meters for stamps in meter.stamps if stamps), default=0.0)
+
+    @property
+    def has_streamed_upstream(self) -> bool:
+        """Whether an upstream's answer was passed on as it came."""
+        return self.guarded is not None and self.is_streamed and self.guarded.num_pieces > 0
 
 
 def added(one: Usage, other: Usage) -> Usage:
