@@ -23,6 +23,8 @@ allowed_keys = ["{key}", "{other}"]
 [server]
 bind_address = "127.0.0.1:0"
 max_concurrent = 16
+[limits]
+engine_crashes = 1000000
 [models.left]
 model_path = "{folder}/left.gguf"
 context_size = {context}

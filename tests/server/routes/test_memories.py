@@ -20,6 +20,7 @@ from arriero.memory.memory import Memory
 from arriero.memory.open import open_memories
 from arriero.memory.records import document_id
 from arriero.server.serve import edge_of
+from arriero.testing.serving import client_of
 from arriero.testing.word_embedder import WordEmbedder
 
 CONFIG = """
@@ -87,7 +88,7 @@ async def serving(path: Path) -> AsyncIterator[Served]:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             headers = {"authorization": "Bearer sesame"}
             try:
-                async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=20) as client:
+                async with client_of(url, headers=headers) as client:
                     yield Served(embedder, client)
             finally:
                 await edge.stop(0)
@@ -177,6 +178,7 @@ async def test_the_same_text_is_stored_once(server: Served) -> None:
             "wait is true or false",
         ),
         ("PUT", "n", {"content": "x", "headers": TEXT, "params": {"attributes": "[1]"}}, 400, "object"),
+        ("PUT", "n", {"content": "x", "headers": TEXT, "params": {"attributes": "{"}}, 400, "attributes: "),
         ("GET", "n/documents/nope", {}, 404, "document not found: nope"),
         ("DELETE", "n/documents/nope", {}, 404, "document not found: nope"),
         ("GET", "n/documents", {"params": {"limit": "x"}}, 400, "limit is a whole number"),
@@ -198,7 +200,7 @@ async def test_what_is_wrong_is_refused(
 
 async def test_a_stranger_learns_nothing(server: Served) -> None:
     """Without a key every route answers 401, whether the memory exists or not."""
-    async with httpx2.AsyncClient(base_url=server.client.base_url) as stranger:
+    async with client_of(server.client.base_url) as stranger:
         for path in ("n", "nope", "n/documents", "n/jobs", "n/recall"):
             assert (await stranger.get(f"/v1/memory/{path}")).status_code == 401
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from tests.server.conftest import CONFIG, ScriptedModel, served, staged
 
 from arriero.access.key_store import KeyStore, NewKey
 from arriero.access.principal import Grants
 from arriero.config.load import parse_config
+from arriero.testing.serving import client_of
 from arriero.testing.upstream import Answer, End, Upstream, whole
 from arriero.version import __version__
 
@@ -21,7 +21,7 @@ from arriero.version import __version__
 @pytest.mark.parametrize("path", ["/status", "/livez", "/health", "/readyz"])
 async def test_health_needs_no_key(serving: Any, path: str) -> None:
     """A server whose models are ready answers 200."""
-    async with serving() as client, httpx2.AsyncClient(base_url=client.base_url) as stranger:
+    async with serving() as client, client_of(client.base_url) as stranger:
         response = await stranger.get(path)
 
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
@@ -83,7 +83,7 @@ async def test_metrics_are_for_administrators(tmp_path: Path) -> None:
     store.close()
     config = parse_config(CONFIG.replace("[auth]", f'[auth]\nkey_store = "{file}"'), {})
     stage = replace(staged(ScriptedModel("x")), config=config)
-    async with served(stage) as url, httpx2.AsyncClient(base_url=url) as client:
+    async with served(stage) as url, client_of(url) as client:
         answers = [
             await client.get("/metrics", headers={"authorization": f"Bearer {key}"})
             for key in ("wrong", plain, admin)
@@ -99,7 +99,7 @@ async def test_metrics_as_configured(serving: Any, allowed: str, stranger: int, 
     """Open to all, or not there; whether they are not there a stranger cannot tell."""
     async with (
         serving(extra=f'[telemetry]\nmetrics = "{allowed}"\n') as client,
-        httpx2.AsyncClient(base_url=client.base_url) as nobody,
+        client_of(client.base_url) as nobody,
     ):
         assert (await nobody.get("/metrics")).status_code == stranger
         assert (await client.get("/metrics")).status_code == known

@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from arriero.testing.serving import client_of
 from arriero.testing.upstream import Answer, End, Upstream, whole
 
 VECTORS = Path(__file__).parents[4] / "shared" / "vectors" / "pokt"
@@ -150,9 +151,9 @@ async def test_other_requests(remote: Remote, method: str, path: str, status: in
 
 async def test_keys(remote: Remote) -> None:
     """The documents need a key like everything else, unless the server is public."""
-    async with remote() as client, httpx2.AsyncClient(base_url=client.base_url) as stranger:
+    async with remote() as client, client_of(client.base_url) as stranger:
         assert {(await stranger.get(f"/pokt/{name}")).status_code for name in NAMES} == {401}
-    async with remote(public=True) as client, httpx2.AsyncClient(base_url=client.base_url) as stranger:
+    async with remote(public=True) as client, client_of(client.base_url) as stranger:
         assert (await stranger.get("/pokt/config")).status_code == 200
 
 

@@ -124,7 +124,7 @@ async def test_silence_is_filled_with_polys_comment(serving: Any, model_saying: 
         assert b"".join([piece async for piece in pieces]) == b"id:token\ndata:x\n\n"
 
 
-async def test_an_error_before_the_first_piece_has_a_status(serving: Any, model_saying: Any) -> None:
+async def test_an_error_before_the_first_piece_has_a_status(serving: Any) -> None:
     """A private token is refused with Poly's text, on completion and on live."""
     async with serving() as client:
         for path in ("completion", "live"):
@@ -172,7 +172,9 @@ async def test_stats_count_finished_completions(serving: Any, model_saying: Any)
         await client.get("/v1/task/t/live", params=TEXT)
         after = (await client.get("/v1/stats")).json()
 
-    assert before == {"tasks": {}, "engine": {"m": {"steps": 3}, "other": {"steps": 3}}}
+    state = {"kind": "local", "circuit": "closed", "restarts": 0, "state": "ready"}
+    models = {"m": state, "other": state}
+    assert before == {"tasks": {}, "engine": {"m": {"steps": 3}, "other": {"steps": 3}}, "models": models}
     assert after["tasks"]["t"]["cycles"] == 2
     assert after["tasks"]["t"]["predict_tokens"] == 6
     assert after["tasks"]["t"]["predict_duration"] == {"secs": 1, "nanos": 0}

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from arriero import sse
 from arriero.errors import Forbidden
+from arriero.server.collect import local_state
 from arriero.server.context import context_of, principal_of
 from arriero.server.errors import UpgradeRequired, accepts_json, problem
 from arriero.server.rates import admit_turn
@@ -173,6 +174,7 @@ async def stats(request: Request) -> Response:
         {
             "tasks": {name: task.stats for name, task in tasks.items() if task.stats},
             "engine": {name: model.stats for name, model in models.items()},
+            "models": {name: local_state(model) for name, model in models.items()},
         }
     )
 

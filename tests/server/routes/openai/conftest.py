@@ -22,6 +22,7 @@ from arriero.memory.library.door import Door, open_door
 from arriero.memory.memory import Memory
 from arriero.memory.open import open_memories
 from arriero.server.serve import edge_of
+from arriero.testing.serving import client_of
 from arriero.testing.word_embedder import WordEmbedder
 
 CONFIG = """
@@ -66,14 +67,13 @@ class Shelf:
     async def client(self, key: str = "sesame") -> openai.AsyncOpenAI:
         """Return an official client that bears a key and repeats nothing."""
         client = openai.AsyncOpenAI(
-            base_url=f"{self.url}/v1", api_key=key, max_retries=0, http_client=plain_client(self.url)
+            base_url=f"{self.url}/v1", api_key=key, max_retries=0, http_client=client_of(self.url)
         )
         return await self._stack.enter_async_context(client)
 
     async def plain(self) -> httpx2.AsyncClient:
         """Return a client that sends whatever it is told."""
-        client = plain_client(self.url)
-        client.headers["authorization"] = "Bearer sesame"
+        client = client_of(self.url, headers={"authorization": "Bearer sesame"})
         return await self._stack.enter_async_context(client)
 
     async def granted(self, **grants: Any) -> openai.AsyncOpenAI:
@@ -84,11 +84,6 @@ class Shelf:
         finally:
             store.close()
         return await self.client(secret)
-
-
-def plain_client(url: str) -> httpx2.AsyncClient:
-    """Return a client that reads no certificates, which takes longer than a test."""
-    return httpx2.AsyncClient(base_url=url, timeout=20, verify=False)
 
 
 OpenShelf = Callable[..., AbstractAsyncContextManager[Shelf]]

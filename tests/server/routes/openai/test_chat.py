@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
+from tests.server.conftest import official_client
 
 from arriero.errors import EngineError
 from arriero.sampling import FreqPresence, MinP, Repetition, Temperature, TopK, TopP
@@ -25,7 +26,7 @@ async def official(serving: Any, model: Any = None) -> AsyncIterator[openai.Asyn
     """Serve, and give the official client."""
     async with (
         serving(model) as client,
-        openai.AsyncOpenAI(base_url=f"{client.base_url}/v1", api_key="sesame", max_retries=0) as sdk,
+        official_client(client) as sdk,
     ):
         yield sdk
 
@@ -202,7 +203,7 @@ async def test_a_prompt_beyond_the_context_is_refused(serving: Any, model_saying
     assert refused.value.code == "context_length_exceeded"
 
 
-async def test_the_clients_error_classes_fit(serving: Any, model_saying: Any) -> None:
+async def test_the_clients_error_classes_fit(serving: Any) -> None:
     """Unknown models and wrong keys are raised as what they are, with a request id."""
     async with official(serving) as sdk:
         with pytest.raises(openai.NotFoundError) as unknown:

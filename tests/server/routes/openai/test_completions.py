@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import openai
 import pytest
+from tests.server.conftest import official_client
 
 from arriero.testing.echo import BOS
 
@@ -17,7 +17,7 @@ async def test_the_official_client_completes(serving: Any, model_saying: Any) ->
     """Whole and streamed, with OpenAI's own default of 16 tokens."""
     async with (
         serving(model_saying("x" * 40)) as client,
-        openai.AsyncOpenAI(base_url=f"{client.base_url}/v1", api_key="sesame") as sdk,
+        official_client(client) as sdk,
     ):
         whole = await sdk.completions.create(model="m", prompt="Hi")
         stream = await sdk.completions.create(model="m", prompt="Hi", stream=True, max_tokens=5)

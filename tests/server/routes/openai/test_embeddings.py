@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-import openai
 import pytest
+from tests.server.conftest import official_client
 
 PATH = "/v1/embeddings"
 VECTOR = [0.5, -1.0, 0.25, 3.0]
@@ -16,7 +16,7 @@ async def test_the_official_client_gets_vectors(serving: Any) -> None:
     """The client asks for base64 by itself; numbers on request are the same."""
     async with (
         serving() as client,
-        openai.AsyncOpenAI(base_url=f"{client.base_url}/v1", api_key="sesame") as sdk,
+        official_client(client) as sdk,
     ):
         default = await sdk.embeddings.create(model="m", input=["ab", "c"])
         numbers = await sdk.embeddings.create(model="m", input="ab", encoding_format="float", dimensions=4)

@@ -106,6 +106,17 @@ async def test_a_wrong_upload_is_refused_by_name(open_shelf: Any, asked: Any, pa
     assert (response.status_code, response.json()["error"]["param"], kept) == (400, param, [])
 
 
+@pytest.mark.parametrize("headers", [{}, {"content-type": "application/json"}])
+async def test_an_upload_that_is_no_form_is_refused(open_shelf: Any, headers: dict[str, str]) -> None:
+    """Without a content type, and with another one, the answer says what is wanted."""
+    async with open_shelf() as shelf:
+        client = await shelf.plain()
+        answer = await client.post("/v1/files", content=b"{}", headers=headers)
+
+    assert answer.status_code == 400
+    assert "multipart/form-data" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("query", "param"),
     [

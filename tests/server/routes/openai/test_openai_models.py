@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import openai
 import pytest
+from tests.server.conftest import official_client
 
 
 async def test_models_and_tasks_are_listed(serving: Any) -> None:
     """Models by name, tasks as `task/NAME`."""
     async with (
         serving() as client,
-        openai.AsyncOpenAI(base_url=f"{client.base_url}/v1", api_key="sesame") as sdk,
+        official_client(client) as sdk,
     ):
         listed = [model async for model in sdk.models.list()]
 

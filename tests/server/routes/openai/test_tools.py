@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
+from tests.server.conftest import official_client
 
 from arriero.core import ConstraintKind
 from arriero.grammar.call_format import HERMES
@@ -35,7 +36,7 @@ async def official(serving: Any, model: Any) -> AsyncIterator[openai.AsyncOpenAI
     """Serve, and give the official client."""
     async with (
         serving(model) as client,
-        openai.AsyncOpenAI(base_url=f"{client.base_url}/v1", api_key="sesame", max_retries=0) as sdk,
+        official_client(client) as sdk,
     ):
         yield sdk
 

@@ -95,7 +95,6 @@ async def content(request: Request) -> Response:
         library.files.path(file.id),
         media_type="application/octet-stream",
         filename=file.name,
-        headers={"x-content-type-options": "nosniff"},
     )
 
 
