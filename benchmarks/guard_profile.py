@@ -126,7 +126,7 @@ async def profiled(*, functions: bool) -> None:
         app = create_app(runtime)
         edge = Edge(app, direct=Direct(app.state.context).handlers)
         edge.clock = asyncio.get_running_loop().time
-        edge.date_line = b"date: Sun, 22 Nov 2026 10:00:00 GMT\r\n"
+        edge.common_lines = b"date: Sun, 22 Nov 2026 10:00:00 GMT\r\n"
         pool = runtime.guards["pocket_network"].replicas._upstreams[0]
         upstream, client, server = pool._connection(), Sink(), Sink()
         upstream.connection_made(server)

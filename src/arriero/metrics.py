@@ -64,20 +64,32 @@ class Counter:
 
     def add(self, labels: Labels = (), amount: float = 1) -> None:
         """Add to the count of these labels."""
-        values = self.values
-        if labels not in values and len(values) >= MAX_SERIES:
-            labels = (OTHER,) * len(self._labels)
-        values[labels] = values.get(labels, 0) + amount
+        try:
+            self.values[labels] += amount
+        except KeyError:
+            if len(self.values) >= MAX_SERIES:
+                labels = (OTHER,) * len(self._labels)
+            self.values[labels] = self.values.get(labels, 0) + amount
 
     def metric(self) -> Metric:
         """Return the count as it is."""
         return _metric(total(self._name, self._meaning, self._labels, list(self.values.items())))
 
 
+class Series:
+    """How often values of one label set fell under each bound, and their sum."""
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self, counts: list[int]) -> None:
+        self.counts = counts
+        self.sum = 0.0
+
+
 class Histogram:
     """How often values fell under each bound, by labels."""
 
-    __slots__ = ("_bounds", "_counts", "_labels", "_meaning", "_name", "_sums")
+    __slots__ = ("_bounds", "_labels", "_meaning", "_name", "_series")
 
     def __init__(
         self, name: str, meaning: str, labels: Labels, bounds: tuple[float, ...] = LATENCY_S
@@ -86,27 +98,26 @@ class Histogram:
         self._meaning = meaning
         self._labels = labels
         self._bounds = bounds
-        self._counts: dict[Labels, list[int]] = {}
-        self._sums: dict[Labels, float] = {}
+        self._series: dict[Labels, Series] = {}
 
     def observe(self, labels: Labels, value: float, times: int = 1) -> None:
         """Count a value, or one that came several times."""
-        counts = self._counts.get(labels)
-        if counts is None:
-            if len(self._counts) >= MAX_SERIES:
+        try:
+            series = self._series[labels]
+        except KeyError:
+            if len(self._series) >= MAX_SERIES:
                 labels = (OTHER,) * len(self._labels)
-            counts = self._counts.setdefault(labels, [0] * (len(self._bounds) + 1))
-            self._sums.setdefault(labels, 0.0)
-        counts[bisect_left(self._bounds, value)] += times
-        self._sums[labels] += value * times
+            series = self._series.setdefault(labels, Series([0] * (len(self._bounds) + 1)))
+        series.counts[bisect_left(self._bounds, value)] += times
+        series.sum += value * times
 
     def metric(self) -> Metric:
         """Return the histogram as it is."""
         family = HistogramMetricFamily(PREFIX + self._name, self._meaning, labels=self._labels)
         names = [f"{bound:g}" for bound in self._bounds] + ["+Inf"]
-        for labels, counts in self._counts.items():
-            buckets = list(zip(names, accumulate(counts), strict=True))
-            family.add_metric(labels, buckets, sum_value=self._sums[labels])
+        for labels, series in self._series.items():
+            buckets = list(zip(names, accumulate(series.counts), strict=True))
+            family.add_metric(labels, buckets, sum_value=series.sum)
         return family
 
 

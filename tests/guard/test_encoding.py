@@ -46,7 +46,8 @@ def test_cut_answer_is_a_failure(cut: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"plain", gzip.compress(PLAIN, mtime=0) + b"more", gzip.compress(PLAIN)[:-8] + b"12345678"]
+    "data",
+    [b"plain", gzip.compress(PLAIN, mtime=0) + b"more", gzip.compress(PLAIN, mtime=0)[:-8] + b"12345678"],
 )
 def test_damaged_answer_is_a_failure(data: bytes) -> None:
     """What is not compressed, goes on after its end, or fails its checksum is a failure."""

@@ -80,7 +80,7 @@ async def test_whole_answer() -> None:
 
     told = msgspec.json.decode(answer.body)
     assert told == chat("Grüße 🫏", model="m") | {"system_fingerprint": None}
-    assert answer.headers == [(b"content-type", b"application/json")]
+    assert answer.headers == ((b"content-type", b"application/json"),)
 
 
 async def test_stream_at_any_cut() -> None:

@@ -39,10 +39,10 @@ def rewritten_answer(route: Route, body: bytes, telling: Telling, forms: Forms |
         return b""
     if forms is None:
         return _rebuilt(route, body, telling)
-    told = forms.told(body)
-    if told is None:
-        told = _rebuilt(route, body, telling)
-        forms.learn(body, lambda probed: _rebuilt(route, probed, telling))
+    if (found := forms.find(body)) is not None:
+        return found[1]
+    told = _rebuilt(route, body, telling)
+    forms.learn(body, lambda probed: _rebuilt(route, probed, telling))
     return told
 
 

@@ -87,7 +87,8 @@ def read_body(data: bytes, *, max_bytes: int) -> Body:
         raise _too_deep() from exc
     except (ValueError, msgspec.DecodeError) as exc:  # not UTF-8, not JSON, thousands of digits
         raise InvalidRequest(f"the request body is not valid JSON: {exc}") from exc
-    _require_shallow(values, data)
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+        _require_shallow(values)
     return Body(values, raws, _most_bytes(data))
 
 
@@ -135,9 +136,7 @@ def _finite(spelling: str) -> float:
     return number
 
 
-def _require_shallow(values: dict[str, Any], data: bytes) -> None:
-    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
-        return
+def _require_shallow(values: dict[str, Any]) -> None:
     level: list[Any] = [values]
     for _ in range(MAX_DEPTH):
         members = (item.values() if isinstance(item, dict) else item for item in level)

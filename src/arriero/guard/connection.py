@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import httptools
 
 from arriero.guard.failure import UpstreamFailed, UpstreamTimeout
-from arriero.guard.scan import MAX_HEADERS, Head, Header, whole_answer, whole_chunk
+from arriero.guard.scan import MAX_HEADERS, Head, Header, Heads, whole_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,7 @@ LINGER_S = 1.0
 _FRAMING = (b"content-length", b"transfer-encoding")
 _SWITCHING = 101
 _FINAL = 200
+_NEVER = float("inf")
 
 
 class Unanswered(UpstreamFailed):
@@ -39,7 +40,11 @@ class Unanswered(UpstreamFailed):
 
 
 class Sink(Protocol):
-    """Takes an answer: its head, its pieces, then one of the last two. Not called in its own calls."""
+    """Takes an answer: whole, or its head, its pieces, then one of the last two. Not called in its calls."""
+
+    def take_whole(self, head: Head, body: bytes) -> None:
+        """Take an answer that came in one piece; its connection is another's already."""
+        ...
 
     def take_head(self, head: Head) -> None:
         """Take the head; its pieces follow."""
@@ -68,6 +73,7 @@ class Connection(asyncio.Protocol):
         "_freed",
         "_head",
         "_headers",
+        "_heads",
         "_idle_s",
         "_is_asked",
         "_is_begun",
@@ -101,19 +107,22 @@ class Connection(asyncio.Protocol):
         idle_s: float,
         freed: Callable[[Connection], None],
         lost: Callable[[Connection], None],
+        heads: Heads | None = None,
     ) -> None:
+        """Begin. heads: what the connections to one upstream share."""
         self._first_byte_s = timeouts.first_byte_s
         self._silence_s = timeouts.idle_s
         self._total_s = timeouts.total_s
         self._idle_s = idle_s
         self._freed = freed
         self._lost = lost
+        self._heads = heads or Heads()
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
         self._sink: Sink | None = None
         self._is_asked = self._is_closed = self._is_paused = False
         self._pieces: list[bytes] = []
-        self._deadline = self._ends_at = self._looks_at = float("inf")
+        self._deadline = self._ends_at = self._looks_at = _NEVER
         self._timer: asyncio.TimerHandle | None = None
         self.is_reused = False
         """Whether an earlier request was answered here."""
@@ -134,7 +143,7 @@ class Connection(asyncio.Protocol):
         self._is_lingering = self._is_head_due = self._is_between_chunks = False
         self._unused_bytes = 0
         now = self._now()
-        self._ends_at = float("inf") if self._total_s is None else now + self._total_s
+        self._ends_at = _NEVER if self._total_s is None else now + self._total_s
         self._watch(now + self._first_byte_s)
         self._transport.write(message)
 
@@ -146,7 +155,7 @@ class Connection(asyncio.Protocol):
         """Read no more until `resume`: the answer's reader has fallen behind."""
         if not self._is_paused and self._is_asked and not self._is_closed:
             self._is_paused = True
-            self._watch(float("inf"))
+            self._watch(_NEVER)
             self._transport.pause_reading()
 
     def resume(self) -> None:
@@ -181,18 +190,18 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         if self._is_between_chunks and self._sink is not None and (piece := whole_chunk(data)) is not None:
-            self._deadline = deadline = min(self._now() + self._silence_s, self._ends_at)
-            if deadline < self._looks_at:
+            deadline = self._now() + self._silence_s
+            if deadline < self._looks_at or deadline > self._ends_at:
                 self._watch(deadline)
+            else:
+                self._deadline = deadline
             self._sink.take_piece(piece)
             return
-        if not self._is_begun and (answer := whole_answer(data)) is not None:
-            self._is_begun = self._is_delimited = self._is_head_due = True
-            self._is_complete = self._is_kept = True
-            self._head, body = answer
-            if body:
-                self._pieces.append(body)
-            self._deliver(None)
+        if not self._is_begun and (answer := self._heads.whole_answer(data)) is not None:
+            sink = self._sink
+            self._free()
+            if sink is not None:
+                sink.take_whole(*answer)
             return
         if not self._is_begun or self._head is not None:
             # After its first byte a head has one idle time to be complete, however slowly it comes.
@@ -292,21 +301,26 @@ class Connection(asyncio.Protocol):
             self._fail(failure)
 
     def _end(self, *, is_kept: bool) -> None:
-        sink, self._sink = self._sink, None
-        self._is_asked = False
+        sink = self._sink
         if is_kept:
-            self.is_reused = True
-            self._ends_at = float("inf")
-            # Paused by this answer, it would hang the next.
-            if self._is_paused:
-                self._is_paused = False
-                self._transport.resume_reading()
-            self._watch(self._now() + self._idle_s)
-            self._freed(self)
+            self._free()
         else:
             self.abort()
         if sink is not None:
             sink.take_end()
+
+    def _free(self) -> None:
+        """Let another ask: the answer has come in full."""
+        self._sink = None
+        self._is_asked = False
+        self.is_reused = True
+        self._ends_at = _NEVER
+        # Paused by this answer, it would hang the next.
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+        self._watch(self._now() + self._idle_s)
+        self._freed(self)
 
     def _fail(self, failure: ServiceError) -> None:
         sink = self._sink
@@ -326,7 +340,7 @@ class Connection(asyncio.Protocol):
 
     def _look(self) -> None:
         self._timer = None
-        self._looks_at = float("inf")
+        self._looks_at = _NEVER
         if self._is_closed:
             return
         if self._now() < self._deadline:

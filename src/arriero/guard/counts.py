@@ -33,9 +33,7 @@ def check_counts(body: Body, route: Route, policy: Policy) -> int:
 
 def integer(body: Body, name: str, *, least: int, most: int | None = None) -> int | None:
     """Return a member that must be a JSON integer; null is left out. Raises InvalidRequest."""
-    if name not in body.values:
-        return None
-    value = body.get(name)
+    value = body.values.get(name)
     if value is None:
         body.drop(name)
         return None
@@ -64,9 +62,9 @@ def _choices(body: Body, policy: Policy) -> int:
 
 def _require_content(body: Body, route: Route) -> None:
     name = "messages" if route is Route.CHAT else "input"
-    value = body.get(name)
-    is_text = route is Route.RESPONSES and isinstance(value, str)
-    if not is_text and not (isinstance(value, list) and value):
+    value = body.values.get(name)
+    is_text = route is Route.RESPONSES and type(value) is str
+    if not is_text and not (type(value) is list and value):
         raise InvalidRequest(f"`{name}` must be a list with at least one item", param=name)
 
 

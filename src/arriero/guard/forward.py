@@ -60,7 +60,7 @@ _FRAMINGS = {Media.EVENTS: Framing.EVENTS, Media.LINES: Framing.LINES}
 class Whole:
     """A whole answer."""
 
-    headers: list[Header]
+    headers: tuple[Header, ...]
     body: bytes
 
 
@@ -76,7 +76,7 @@ class Stream:
     def __init__(
         self,
         route: Route,
-        headers: list[Header],
+        headers: tuple[Header, ...],
         *,
         reply: Reply,
         rewriter: StreamRewriter,
@@ -136,13 +136,15 @@ class Guard:
     ) -> None:
         self.policy = policy
         self.replicas = replicas
+        self._is_spread = replicas.num_upstreams > 1
         self._telling = Telling(Names(policy), policy.allow_logprobs)
         self._answers = {route: Forms(self._telling.names) for route in Route}
         self._streams = {route: Forms(self._telling.names) for route in Route}
         self._routes = frozenset(route for route in Route if route.value in set(routes))
         self._authorization = None if api_key is None else b"Bearer " + api_key.encode()
         self._forward_headers = frozenset(name.lower().encode() for name in forward_headers)
-        self._passing_headers = self._forward_headers | {b"traceparent"}
+        self.passing_headers = self._forward_headers | {b"traceparent"}
+        """Names of a caller's headers that the upstream may be told."""
         self._own_headers = {
             stream: tuple(upstream_headers((), stream=stream, authorization=self._authorization))
             for stream in (False, True)
@@ -285,12 +287,12 @@ class Guard:
 
     def affinity(self, checked: Checked) -> bytes | None:
         """Return what requests share that are best served by the same upstream."""
-        return affinity_of(checked.route, checked.body) if self.replicas.num_upstreams > 1 else None
+        return affinity_of(checked.route, checked.body) if self._is_spread else None
 
     def request(self, checked: Checked, headers: Sequence[Header]) -> Request:
         """Return what the upstream is sent. The names of headers are in small letters."""
         path = _PATHS[checked.route]
-        if self._passing_headers.isdisjoint(dict(headers)):
+        if not headers or self.passing_headers.isdisjoint(dict(headers)):
             return Request(b"POST", path, self._own_headers[checked.stream], checked.body)
         sent = upstream_headers(headers, stream=checked.stream, authorization=self._authorization)
         known = {name for name, _ in sent}
@@ -299,12 +301,14 @@ class Guard:
         ]
         return Request(b"POST", path, sent, checked.body)
 
-    def opened(self, checked: Checked, head: Head) -> int | tuple[StreamRewriter, list[Header]]:
+    def opened(self, checked: Checked, head: Head) -> int | tuple[StreamRewriter, tuple[Header, ...]]:
         """Return how a stream is rewritten, with its headers; of any other answer how long it may be."""
         if head.status != _OK:
             return MAX_ERROR_BYTES
+        if not checked.stream:
+            return MAX_ANSWER_BYTES
         media = media_of(head.get(b"content-type"))
-        framing = _FRAMINGS.get(media) if checked.stream else None
+        framing = _FRAMINGS.get(media)
         if framing is None:
             return MAX_ANSWER_BYTES
         rewriter = StreamRewriter(
@@ -316,7 +320,7 @@ class Guard:
         )
         return rewriter, answer_headers(head.headers, media)
 
-    def told_whole(self, checked: Checked, head: Head, body: bytes) -> tuple[list[Header], bytes]:
+    def told_whole(self, checked: Checked, head: Head, body: bytes) -> tuple[tuple[Header, ...], bytes]:
         """Return headers and body of a whole answer. Raises what an upstream's refusal is told as."""
         if head.status != _OK:
             retry_after = head.get(b"retry-after").decode("latin-1")

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     Header = tuple[bytes, bytes]
 
@@ -29,13 +29,15 @@ class Media(Enum):
     LINES = b"application/x-ndjson"
     OTHER = b""
 
+    __hash__ = object.__hash__  # members are looked up for each answer
 
-_UNBUFFERED = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-_ANSWER_HEADERS: dict[Media, list[Header]] = {
-    Media.JSON: [(b"content-type", Media.JSON.value)],
-    Media.EVENTS: [(b"content-type", Media.EVENTS.value), *_UNBUFFERED],
-    Media.LINES: [(b"content-type", Media.LINES.value), *_UNBUFFERED],
-    Media.OTHER: [],
+
+_UNBUFFERED = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+_ANSWER_HEADERS: dict[Media, tuple[Header, ...]] = {
+    Media.JSON: ((b"content-type", Media.JSON.value),),
+    Media.EVENTS: ((b"content-type", Media.EVENTS.value), *_UNBUFFERED),
+    Media.LINES: ((b"content-type", Media.LINES.value), *_UNBUFFERED),
+    Media.OTHER: (),
 }
 _MEDIA = {media.value: media for media in Media if media is not Media.OTHER}
 
@@ -57,11 +59,15 @@ def upstream_headers(caller: Iterable[Header], *, stream: bool, authorization: b
     return headers
 
 
-def answer_headers(upstream: Iterable[Header], media: Media) -> list[Header]:
-    """Return the headers of an answer, less its length; the server's own come on top."""
-    headers = _ANSWER_HEADERS[media].copy()
-    for name, value in upstream:
-        if name.lower() == b"retry-after" and _SECONDS.fullmatch(value):
-            headers.append((b"retry-after", value))
-            break
-    return headers
+def answer_headers(upstream: Mapping[bytes, bytes], media: Media) -> tuple[Header, ...]:
+    """Return the headers of an answer, less its length; the server's own come on top.
+
+    upstream: the upstream's, by their names in small letters.
+    """
+    headers = _ANSWER_HEADERS[media]
+    seconds = upstream.get(b"retry-after")
+    return (
+        headers
+        if seconds is None or not _SECONDS.fullmatch(seconds)
+        else (*headers, (b"retry-after", seconds))
+    )

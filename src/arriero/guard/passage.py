@@ -37,7 +37,7 @@ class Outlet(Protocol):
         """Whether there is room; else `Passage.resume` is called when there is again."""
         ...
 
-    def answer(self, headers: list[Header], body: bytes) -> None:
+    def answer(self, headers: tuple[Header, ...], body: bytes) -> None:
         """Tell a whole answer."""
         ...
 
@@ -45,12 +45,12 @@ class Outlet(Protocol):
         """Tell why there is no answer."""
         ...
 
-    def start(self, headers: list[Header]) -> None:
+    def start(self, headers: tuple[Header, ...]) -> None:
         """Begin a stream."""
         ...
 
-    def write(self, piece: bytes) -> None:
-        """Tell a piece of a stream."""
+    def write(self, piece: bytes) -> bool:
+        """Tell a piece of a stream; return whether there is room for more, as `is_writable`."""
         ...
 
     def finish(self, piece: bytes) -> None:
@@ -160,26 +160,29 @@ class Passage:
 
     # The connection calls these.
 
+    def take_whole(self, head: Head, body: bytes) -> None:
+        self._connection = None
+        if not self._is_taken(head):
+            return
+        self._has_ended = True
+        if body:
+            self.take_piece(body)
+        if self._backlog is None and not self._is_over:
+            self._close()
+
     def take_head(self, head: Head) -> None:
-        place = self._place
-        assert place is not None
-        place.note_status(head.status)
-        if self._guard.replicas.is_better_elsewhere(head.status, place.index):
-            self._leave_upstream(is_cut=True)
-            self._await_reply(refused_by=place.index)
-        else:
-            self._begin_answer(head)
+        self._is_taken(head)
 
     def take_piece(self, piece: bytes) -> None:
         if self._is_over:
             return
-        if self._inflater is None:
-            self._take(piece)
-        else:
+        if self._inflater is not None:
             self._backlog = self._inflater.feed(piece)
             self._work_off()
-        if self._connection is not None and not self._outlet.is_writable:
-            self._connection.pause()
+        elif self._rewriter is not None:
+            self._pass_on(self._rewriter, piece)
+        else:
+            self._keep(piece)
 
     def take_end(self) -> None:
         self._connection = None
@@ -201,11 +204,23 @@ class Passage:
         if self._backlog is None and not self._is_over:
             self._close()
 
+    def _is_taken(self, head: Head) -> bool:
+        """Say whether this is the answer that is told, not another upstream's or an error."""
+        place = self._place
+        assert place is not None
+        place.note_status(head.status)
+        if self._guard.replicas.is_better_elsewhere(head.status, place.index):
+            self._leave_upstream(is_cut=True)
+            self._await_reply(refused_by=place.index)
+            return False
+        return self._begin_answer(head)
+
     def _begin_answer(self, head: Head) -> bool:
         """Say whether the answer is one that can be read."""
         self._head = head
         try:
-            if not is_identity(head.get(b"content-encoding")):
+            encoding = head.headers.get(b"content-encoding")
+            if encoding is not None and not is_identity(encoding):
                 self._inflater = Inflater()
         except UpstreamFailed as exc:
             self._refuse(exc)
@@ -226,10 +241,13 @@ class Passage:
         assert self._backlog is not None
         try:
             for plain in self._backlog:
-                self._take(plain)
+                if self._rewriter is None:
+                    self._keep(plain)
+                else:
+                    self._pass_on(self._rewriter, plain)
+                    if not self._outlet.is_writable:
+                        return
                 if self._is_over:
-                    return
-                if self._rewriter is not None and not self._outlet.is_writable:
                     return
         except UpstreamFailed as exc:
             self._tell_failure(exc)
@@ -238,20 +256,21 @@ class Passage:
         if self._has_ended:
             self._close()
 
-    def _take(self, plain: bytes) -> None:
-        rewriter = self._rewriter
-        if rewriter is None:
-            self._body.append(plain)
-            self._most_bytes -= len(plain)
-            if self._most_bytes < 0:
-                self._refuse(UpstreamFailed("the upstream's answer is too long"))
-            return
+    def _keep(self, plain: bytes) -> None:
+        """Take a piece of a whole answer."""
+        self._body.append(plain)
+        self._most_bytes -= len(plain)
+        if self._most_bytes < 0:
+            self._refuse(UpstreamFailed("the upstream's answer is too long"))
+
+    def _pass_on(self, rewriter: StreamRewriter, plain: bytes) -> None:
+        """Take a piece of a stream."""
         told = rewriter.feed(plain)
         if rewriter.is_ended:
             self._release(is_cut=rewriter.is_failed)
             self._outlet.finish(told)
-        elif told:
-            self._outlet.write(told)
+        elif told and not self._outlet.write(told) and self._connection is not None:
+            self._connection.pause()
 
     def _close(self) -> None:
         """The upstream has said all that it will say."""

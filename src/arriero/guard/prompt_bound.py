@@ -33,10 +33,8 @@ _COUNTED = {
 }
 
 
-def known_tokens(body: Body, route: Route) -> int | None:
-    """Return the count of a prompt that came as tokens, the longest of several; else None."""
-    if route is not Route.COMPLETIONS:
-        return None
+def known_tokens(body: Body) -> int | None:
+    """Return the count of a completion's prompt that came as tokens, the longest of several; else None."""
     prompt = body.get("prompt")
     if not isinstance(prompt, list) or isinstance(prompt[0], str):
         return None
@@ -55,10 +53,13 @@ def most_tokens(body: Body, route: Route, policy: Policy, *, enough: int = 0) ->
     if not _UNBOUNDED.isdisjoint(body.values) and any(map(body.get, _UNBOUNDED)):
         return None
     name = "messages" if route is Route.CHAT else "input"
-    messages = body.get(name)
-    if not isinstance(messages, str) and not all(map(_is_plain_message, messages)):
-        return None
-    count = 1 if isinstance(messages, str) else len(messages)
+    messages = body.values[name]
+    count = 1
+    if type(messages) is not str:
+        count = len(messages)
+        for message in messages:
+            if not _is_plain_message(message):
+                return None
     margin = count * _MESSAGE_TOKENS + policy.template_tokens
     if body.most_bytes is not None and body.most_bytes + margin <= enough:
         return body.most_bytes + margin
@@ -86,10 +87,10 @@ def _with_prompt(counted: Body, text: str) -> bytes:
 
 
 def _is_plain_message(message: Any) -> bool:
-    if not isinstance(message, dict) or not message.keys() <= _PLAIN_MESSAGE:
+    if type(message) is not dict or not _PLAIN_MESSAGE.issuperset(message):
         return False
     content = message.get("content")
-    return content is None or isinstance(content, str) or _is_text_only(content)
+    return content is None or type(content) is str or _is_text_only(content)
 
 
 def _is_text_only(content: Any) -> bool:

@@ -110,6 +110,12 @@ class Answer:
 
     # The connection calls these.
 
+    def take_whole(self, head: Head, body: bytes) -> None:
+        self.head = head
+        if body:
+            self._pieces.append(body)
+        self.take_end()
+
     def take_head(self, head: Head) -> None:
         self.head = head
         self._wake()

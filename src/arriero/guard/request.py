@@ -119,7 +119,7 @@ def checked_request(route: Route, body: Body, policy: Policy) -> Checked:
     limit, enough, needs_count = _NO_LIMIT, None, False
     if route in GENERATING:
         limit = limit_tokens(body, route, policy)
-        tokens = known_tokens(body, route)
+        tokens = known_tokens(body) if route is Route.COMPLETIONS else None
         if tokens is not None:
             limit = fit_context(body, route, policy, limit=limit, prompt_tokens=tokens)
         enough = enough_prompt_tokens(policy, limit)
@@ -140,7 +140,7 @@ def checked_request(route: Route, body: Body, policy: Policy) -> Checked:
 
 
 def _set_model(body: Body, policy: Policy) -> None:
-    name = body.get("model")
+    name = body.values.get("model")
     if not policy.any_model and name is not None:
         if not isinstance(name, str):
             raise InvalidRequest("`model` must be a text", param="model")

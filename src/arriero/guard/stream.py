@@ -96,8 +96,9 @@ class StreamRewriter:
             return b""
         if self._at_start:
             # A template takes no more than one event, and only a whole one.
-            if (event := self._by_template(data)) is not None:
-                return event
+            for template in self._templates:
+                if (event := template.told(data)) is not None:
+                    return event
             if data.endswith(b"\n\n"):
                 blocks = data[:-2].split(b"\n\n")
                 told_all = self._all_by_template(data, blocks) if len(blocks) > 1 else None
@@ -144,10 +145,9 @@ class StreamRewriter:
                 return
 
     def _by_template(self, block: bytes) -> bytes | None:
-        if len(block) <= self._max_event_bytes:
-            for template in self._templates:
-                if (told := template.told(block)) is not None:
-                    return told
+        for template in self._templates:
+            if (told := template.told(block)) is not None:
+                return told
         return None
 
     def _all_by_template(self, data: bytes, blocks: list[bytes]) -> bytes | None:
@@ -200,7 +200,7 @@ class StreamRewriter:
     def _narrow(self, form: Form, block: bytes) -> None:
         if not form.is_plain or len(self._templates) >= _MAX_TEMPLATES:
             return
-        template = self._forms.narrowed(form, block)
+        template = self._forms.narrowed(form, block, self._max_event_bytes)
         if template is not None:
             self._templates.append(template)
 

@@ -63,9 +63,12 @@ _HOLES = {
 class Template:
     """A form with one hole, that of a text: the common events of one stream."""
 
-    __slots__ = ("_after", "_before", "_end", "_least", "_start", "_told_after", "_told_before")
+    __slots__ = ("_after", "_before", "_end", "_least", "_most", "_start", "_told_after", "_told_before")
 
-    def __init__(self, before: bytes, after: bytes, told_before: bytes, told_after: bytes) -> None:
+    def __init__(
+        self, before: bytes, after: bytes, told_before: bytes, told_after: bytes, *, max_bytes: int
+    ) -> None:
+        """Begin. max_bytes: of a block."""
         self._before = before
         self._after = after
         self._told_before = told_before
@@ -73,10 +76,13 @@ class Template:
         self._start = len(before)
         self._end = -len(after)
         self._least = len(before) + len(after)
+        self._most = max_bytes
 
     def told(self, block: bytes) -> bytes | None:
         """Return the block as it is passed on, None if it is not of this form."""
-        if not (block.startswith(self._before) and block.endswith(self._after)) or len(block) < self._least:
+        if not (block.startswith(self._before) and block.endswith(self._after)):
+            return None
+        if not self._least <= len(block) <= self._most:
             return None
         text = block[self._start : self._end]
         if text.translate(None, _PLAIN) and not _is_text(text):
@@ -151,7 +157,7 @@ class Form:
             told += block[start:end], part.told_after
         return b"".join(told)
 
-    def narrowed(self, block: bytes, names: Names) -> Template | None:
+    def narrowed(self, block: bytes, names: Names, max_bytes: int) -> Template | None:
         """Return the form of blocks that differ from this one in their text only; None if it has not one."""
         holes = self._holes(block, names)
         texts = [index for index, part in enumerate(self._parts) if part.kind is Kind.TEXT]
@@ -166,7 +172,7 @@ class Form:
             else:
                 told.append(block[start:end])
             told.append(part.told_after)
-        return Template(before, after, told_before, b"".join(told))
+        return Template(before, after, told_before, b"".join(told), max_bytes=max_bytes)
 
     def _holes(self, block: bytes, names: Names) -> list[tuple[int, int]] | None:
         if not block.startswith(self._before):
@@ -207,9 +213,9 @@ class Forms:
                 return form, told
         return None
 
-    def narrowed(self, form: Form, block: bytes) -> Template | None:
+    def narrowed(self, form: Form, block: bytes, max_bytes: int) -> Template | None:
         """As `Form.narrowed`."""
-        return form.narrowed(block, self._names)
+        return form.narrowed(block, self._names, max_bytes)
 
     def learn(self, block: bytes, rebuild: Callable[[bytes], bytes]) -> Form | None:
         """Learn the form of a rebuilt block, None if it has none; `rebuild` changes no state."""

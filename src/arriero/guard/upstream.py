@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from arriero.guard.connection import Connection, Unanswered
 from arriero.guard.failure import UpstreamFailed, UpstreamTimeout
 from arriero.guard.reading import Answer
+from arriero.guard.scan import Heads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +67,7 @@ class Upstream:
         self._before_path = f" {address.prefix}".encode()
         self._after_path = b" HTTP/1.1\r\nhost: " + _host_header(address)
         self._heads: dict[tuple[bytes, bytes, Sequence[Header]], bytes] = {}
+        self._answer_heads = Heads()
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
 
@@ -131,7 +133,13 @@ class Upstream:
         return connection
 
     def _connection(self) -> Connection:
-        return Connection(self._timeouts, idle_s=self._idle_s, freed=self._idle.append, lost=self._forget)
+        return Connection(
+            self._timeouts,
+            idle_s=self._idle_s,
+            freed=self._idle.append,
+            lost=self._forget,
+            heads=self._answer_heads,
+        )
 
     def _forget(self, connection: Connection) -> None:
         self._open.discard(connection)

@@ -11,14 +11,14 @@ import os
 import random
 import re
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from arriero.access.principal import Source
-from arriero.config.auth import KeyLimits
 from arriero.errors import ArrieroError, Unavailable
 from arriero.guard.headers import Media
 from arriero.guard.routes import Route
 from arriero.server.cors import CorsHeaders
+from arriero.server.edge.head import MAX_FORMS
 from arriero.server.errors import Internal, error_object, headers_of, wire_of
 from arriero.server.model_name import model_name
 from arriero.server.observe import Observer
@@ -41,8 +41,8 @@ KEEP_ALIVE_S = 10.0
 _BEATS = 4
 """How often streams are looked at in `KEEP_ALIVE_S`."""
 _SCHEME = b"Bearer "
+NAMES = {route: route.value for route in Route}
 _HARMLESS = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_NO_LIMITS = KeyLimits()
 _MANY: bytes = b"\0"
 
 
@@ -61,6 +61,8 @@ class Direct:
         self._principals: dict[bytes, Principal] = {}
         self._guards: dict[tuple[bytes, str | None], Guard] = {}
         """What such a key asks for by the very name of a guard: by the key's digest."""
+        self._askers: dict[bytes | None, _Asker] = {}
+        """Those with such keys, by all that stands in the heads of their requests."""
         self._random_bits = random.Random(os.urandom(32)).getrandbits  # names, no secrets
         self._beat_s = keep_alive_s / _BEATS
         self._streams: set[Answering] = set()
@@ -101,17 +103,33 @@ class Direct:
             self._timer = asyncio.get_running_loop().call_later(self._beat_s, self._beat)
 
     def _take(self, route: Route, exchange: Exchange) -> bool:
+        asker = self._askers.get(exchange.form) or self._asker(exchange)
+        guard = None if asker is None else self._guard(asker.principal, exchange.body)
+        if asker is None or guard is None or len(exchange.body) > guard.policy.max_body_bytes:
+            return False
+        exchange.request_id = asker.request_id or b"%032x" % self._random_bits(128)
+        Answering(self, exchange, route, asker).begin(guard)
+        return True
+
+    def _asker(self, exchange: Exchange) -> _Asker | None:
+        """Return what the headers of a request say, None where the application must find out."""
         guards = self._context.runtime.guards
         seen = _Seen(exchange.headers)
         principal = self._principal(exchange, seen) if guards else None
-        guard = None if principal is None else self._guard(principal, exchange.body)
-        if principal is None or guard is None or len(exchange.body) > guard.policy.max_body_bytes:
-            return False
-        given = seen.request_id
-        request_id = given if given and _HARMLESS.fullmatch(given) else b"%032x" % self._random_bits(128)
-        own = [*self._cors.of(seen.origin), (b"x-request-id", request_id)]
-        Answering(self, exchange, route, own, principal).begin(guard)
-        return True
+        if principal is None:
+            return None
+        passing = frozenset[bytes]().union(*(guard.passing_headers for guard in guards.values()))
+        asker = _Asker(
+            principal,
+            tuple(self._cors.of(seen.origin)),
+            seen.request_id if seen.request_id and _HARMLESS.fullmatch(seen.request_id) else b"",
+            [header for header in exchange.headers if header[0] in passing],
+        )
+        if principal.source is Source.CONFIG and exchange.form is not None:
+            if len(self._askers) >= MAX_FORMS:
+                self._askers.clear()
+            self._askers[exchange.form] = asker
+        return asker
 
     def _guard(self, principal: Principal, body: bytes) -> Guard | None:
         name = model_name(body)
@@ -142,11 +160,23 @@ class Direct:
             principal = keyring.identify(key)
         except ArrieroError:
             return None
-        if principal.limits != _NO_LIMITS:
+        if principal.limits.is_limiting:
             return None
         if principal.source is Source.CONFIG and seen.authorization is not None:
             self._principals[seen.authorization] = principal
         return principal
+
+
+class _Asker(NamedTuple):
+    """What the headers of a request say."""
+
+    principal: Principal
+    own: tuple[Header, ...]
+    """Headers for the answer."""
+    request_id: bytes
+    """The caller's, empty = none that can be used."""
+    passing: list[Header]
+    """Headers that an upstream may be told."""
 
 
 class _Seen:
@@ -181,32 +211,28 @@ class Answering:
     """One request and the writing of its answer: the outlet of a passage."""
 
     __slots__ = (
+        "_asker",
         "_direct",
         "_exchange",
-        "_has_moved",
         "_is_lines",
         "_meter",
-        "_own",
         "_passage",
-        "_principal",
+        "_pieces_at_beat",
         "_quiet_beats",
         "_record",
         "_route",
     )
 
-    def __init__(
-        self, direct: Direct, exchange: Exchange, route: Route, own: list[Header], principal: Principal
-    ) -> None:
+    def __init__(self, direct: Direct, exchange: Exchange, route: Route, asker: _Asker) -> None:
         self._direct = direct
         self._exchange = exchange
         self._route = route
-        self._own = own
-        self._principal = principal
+        self._asker = asker
         self._record = Record()
         self._meter = GuardedMeter(len(exchange.body))
         self._passage: Passage | None = None
-        self._has_moved = self._is_lines = False
-        self._quiet_beats = 0
+        self._is_lines = False
+        self._pieces_at_beat = self._quiet_beats = 0
 
     def begin(self, guard: Guard) -> None:
         """Send the request, or answer why not."""
@@ -218,7 +244,7 @@ class Answering:
             record.prompt = exchange.body
         self._direct.num_running += 1
         try:
-            self._passage = guard.pass_on(self._route, exchange.body, exchange.headers, self)
+            self._passage = guard.pass_on(self._route, exchange.body, self._asker.passing, self)
         except ArrieroError as exc:
             self.refuse(exc)
             return
@@ -229,8 +255,9 @@ class Answering:
 
     def beat(self) -> None:
         """Write a comment if nothing was written for several beats. Lines have no comments."""
-        self._quiet_beats = 0 if self._has_moved else self._quiet_beats + 1
-        self._has_moved = False
+        pieces = self._meter.num_pieces
+        self._quiet_beats = self._quiet_beats + 1 if pieces == self._pieces_at_beat else 0
+        self._pieces_at_beat = pieces
         if self._quiet_beats >= _BEATS and not self._is_lines:
             self._quiet_beats = 0
             if self._exchange.is_writable:
@@ -242,9 +269,9 @@ class Answering:
     def is_writable(self) -> bool:
         return self._exchange.is_writable
 
-    def answer(self, headers: list[Header], body: bytes) -> None:
+    def answer(self, headers: tuple[Header, ...], body: bytes) -> None:
         self._meter.add(body)
-        self._exchange.respond(200, headers + self._own, body)
+        self._exchange.respond(200, headers + self._asker.own, body)
         self._ended()
 
     def refuse(self, error: Exception) -> None:
@@ -253,19 +280,20 @@ class Answering:
         status = wire_of(known).status
         headers = [(name.encode(), value.encode()) for name, value in headers_of(known).items()]
         headers.append((b"content-type", Media.JSON.value))
-        self._exchange.respond(status, headers + self._own, error_object(known))
+        self._exchange.respond(status, [*headers, *self._asker.own], error_object(known))
         self._ended()
 
-    def start(self, headers: list[Header]) -> None:
+    def start(self, headers: tuple[Header, ...]) -> None:
         self._is_lines = (b"content-type", Media.LINES.value) in headers
         self._record.is_streamed = True
-        self._exchange.start(200, headers + self._own)
+        self._exchange.start(200, headers + self._asker.own)
         self._direct.keep_alive(self)
 
-    def write(self, piece: bytes) -> None:
-        self._has_moved = True
+    def write(self, piece: bytes) -> bool:
         self._meter.add(piece)
-        self._exchange.write(piece)
+        exchange = self._exchange
+        exchange.write(piece)
+        return exchange.is_writable
 
     def finish(self, piece: bytes) -> None:
         self._meter.add(piece)
@@ -286,14 +314,15 @@ class Answering:
 
     def _ended(self) -> None:
         direct, exchange = self._direct, self._exchange
-        direct.forget(self)
+        if self._record.is_streamed:
+            direct.forget(self)
         direct.num_running -= 1
         self._passage = None
         exchange.on_gone = exchange.on_stop = exchange.on_writable = None
         direct.observer.observe(
             exchange,
-            self._route.value,
+            NAMES[self._route],
             self._record,
-            principal=self._principal,
-            request_id=self._own[-1][1].decode("latin-1"),
+            principal=self._asker.principal,
+            request_id=exchange.request_id.decode("latin-1"),
         )

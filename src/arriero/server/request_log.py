@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,9 +18,11 @@ logger = logging.getLogger("arriero.requests")
 
 EVERY_S = 0.5
 MOST_LINES = 512
+PLAIN = re.compile(r"[!#-<>-\[\]-~]+")
+"""What logfmt needs no quotes around: no blank, quote, equals sign or backslash, nothing but ASCII."""
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One request. Absent = not known, or not of this kind.
 
     key: who asked, by name or by the first digits of a digest; never the key. outcome: `ok`, `error` (told
@@ -113,5 +116,4 @@ def _logfmt(line: Line) -> str:
 def written(value: object) -> str:
     """Return a value of logfmt: quoted where it must be, so that one line stays one line."""
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    is_plain = text.isascii() and text.isprintable() and text and not set(text) & set(' "=\\')
-    return text if is_plain else msgspec.json.encode(text).decode()
+    return text if PLAIN.fullmatch(text) else msgspec.json.encode(text).decode()
