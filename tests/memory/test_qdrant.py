@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from qdrant_client import AsyncQdrantClient, models
 
+from arriero.config.load import parse_config
 from arriero.errors import ConfigError, Unavailable
 from arriero.memory.filters import Comparison, Compound, Filter, matches
+from arriero.memory.open import open_memories
+from arriero.memory.passage import Query
 from arriero.memory.qdrant import QdrantStore, rest_url
 from arriero.memory.records import Chunk, Document, Hit, Identity
 from arriero.testing.qdrant import FakeQdrant
 from arriero.testing.serving import served
+from arriero.testing.word_embedder import WordEmbedder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -228,6 +233,26 @@ async def test_a_server_that_refuses_or_is_gone(server: tuple[FakeQdrant, str], 
     store = await QdrantStore.open(url, "notes", IDENTITY, api_key="k")
     assert await store.documents() == []
     await store.close()
+
+
+async def test_a_server_that_is_down_does_not_stop_the_start(
+    tmp_path: Path, unused_tcp_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The memory opens, says in the log that it is unavailable, and answers so."""
+    config = parse_config(
+        f"""
+        models.w.url = "http://127.0.0.1:1/w.gguf"
+        [memories.n]
+        embedding_model = "w"
+        store.qdrant = {{ url = "http://127.0.0.1:{unused_tcp_port}", collection = "notes" }}
+        """,
+        {"ARRIERO_CACHE_PATH": str(tmp_path)},
+    )
+    async with open_memories(config, {"w": WordEmbedder()}) as memories:
+        with pytest.raises(Unavailable, match="Qdrant cannot be reached"):
+            await memories["n"].recall(Query("cats"))
+
+    assert "memory n is unavailable until its store is back" in caplog.text
 
 
 @pytest.mark.parametrize("vectors", [np.zeros((1, 4), np.float32), np.full((1, 3), np.nan, np.float32)])

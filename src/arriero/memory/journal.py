@@ -6,19 +6,16 @@ there after a crash. Failed jobs are kept without their bytes, the newest FAILED
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import contextmanager
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from arriero.memory.job import Job, Source
 from arriero.memory.sqlite_errors import translated
+from arriero.memory.sqlite_file import SqliteFile
 from arriero.memory.sqlite_pool import make_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 FAILED_KEPT = 1000
@@ -35,29 +32,18 @@ create table if not exists failed (
 
 
 class Journal:
-    """Owns the connection. Every method blocks, raises Unavailable, and may be called from any thread."""
+    """Owns the file. Every method blocks, raises Unavailable, and may be called from any thread."""
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._lock = Lock()
-        with translated(path):
-            if path is not None:
+        if path is not None:
+            with translated(path):
                 make_folders(path.parent)
-            self._connection = sqlite3.connect(
-                path or ":memory:", check_same_thread=False, isolation_level=None
-            )
-            try:
-                self._connection.execute("pragma journal_mode = wal")
-                self._connection.execute("pragma synchronous = full")
-                self._connection.executescript(_TABLES)
-            except BaseException:
-                self._connection.close()
-                raise
+        self._file = SqliteFile(path, _TABLES)
 
     def add(self, job: Job, source: Source) -> None:
         """Take a job on."""
         about = msgspec.json.encode(msgspec.structs.replace(source, data=b"")).decode()
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute(
                 "insert into job (id, about, source, data) values (?, ?, ?, ?)",
                 (job.id, _said(job), about, source.data),
@@ -65,19 +51,19 @@ class Journal:
 
     def source(self, id: str) -> Source:
         """Return the document of a job."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             found = connection.execute("select source, data from job where id = ?", (id,))
             about, data = found.fetchone()
         return msgspec.structs.replace(msgspec.json.decode(about, type=Source), data=data)
 
     def remove(self, id: str) -> None:
         """Forget a job that is done."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute("delete from job where id = ?", (id,))
 
     def fail(self, job: Job) -> None:
         """Keep how a job failed, and forget its document."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute("delete from job where id = ?", (job.id,))
             connection.execute("insert into failed (id, about) values (?, ?)", (job.id, _said(job)))
             connection.execute(
@@ -94,24 +80,12 @@ class Journal:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock, translated(self._path):
-            self._connection.close()
+        self._file.close()
 
     def _jobs(self, table: str) -> list[Job]:
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             rows = connection.execute(f"select about from {table} order by number").fetchall()
         return [msgspec.json.decode(about, type=Job) for (about,) in rows]
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, translated(self._path):
-            self._connection.execute("begin immediate")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("rollback")
-                raise
-            self._connection.execute("commit")
 
 
 def _said(job: Job) -> str:

@@ -10,6 +10,7 @@ from arriero.errors import ConfigError
 from arriero.memory.embedded_path import embedded_path
 from arriero.memory.embedding import identity_of
 from arriero.memory.journal import Journal
+from arriero.memory.late_store import LateStore
 from arriero.memory.memory import Memory
 from arriero.memory.recall import check_template
 
@@ -33,7 +34,7 @@ async def open_memories(
     embedders: the models that run, by their names in the configuration.
 
     Raises ConfigError when a store holds other vectors than the memory's model makes, or when a task's
-    template is wrong; Unavailable when a store cannot be reached.
+    template is wrong; Unavailable when a file cannot be used. A server that is away is waited for later.
     """
     check_templates(config)
     async with AsyncExitStack() as stack:
@@ -108,7 +109,12 @@ async def _store(name: str, config: MemoryConfig, identity: Identity, cache_path
                 f"memories.{name}.store.qdrant needs the client of Qdrant: pip install 'arriero[qdrant]'"
             ) from exc
 
-        return await QdrantStore.open(qdrant.url, qdrant.collection, identity, api_key=qdrant.api_key)
+        store = LateStore(
+            identity,
+            lambda: QdrantStore.open(qdrant.url, qdrant.collection, identity, api_key=qdrant.api_key),
+        )
+        await store.start(name)
+        return store
     from arriero.memory.embedded import EmbeddedStore
 
     return await EmbeddedStore.open(embedded_path(name, config, cache_path), identity)

@@ -7,9 +7,6 @@ they came.
 from __future__ import annotations
 
 import os
-import sqlite3
-from contextlib import contextmanager
-from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -25,11 +22,12 @@ from arriero.memory.library.records import (
     VectorStore,
     unknown,
 )
-from arriero.memory.sqlite_errors import translated
+from arriero.memory.sqlite_file import SqliteFile
 from arriero.memory.sqlite_pool import hold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    import sqlite3
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 Record = TypeVar("Record", bound=msgspec.Struct)
@@ -58,35 +56,24 @@ create table if not exists batch_file (
 
 
 class Catalogue:
-    """Owns the connection and the lock of the file. Every method blocks and raises Unavailable."""
+    """Owns the file and its lock. Every method blocks and raises Unavailable."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = Lock()
         self._held = hold(path)
         try:
-            with translated(path):
-                self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-                try:
-                    self._connection.execute("pragma journal_mode = wal")
-                    self._connection.execute("pragma synchronous = full")
-                    self._connection.executescript(_TABLES)
-                except BaseException:
-                    self._connection.close()
-                    raise
+            self._file = SqliteFile(path, _TABLES)
         except BaseException:
             os.close(self._held)
             raise
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock, translated(self._path):
-            self._connection.close()
-            os.close(self._held)
+        self._file.close()
+        os.close(self._held)
 
     def add_file(self, file: StoredFile) -> None:
         """Keep a file's row."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute(
                 "insert into file (id, tenant, purpose, size, expires_at, about) values (?, ?, ?, ?, ?, ?)",
                 (file.id, file.tenant, file.purpose, file.size, file.expires_at, _json(file)),
@@ -109,7 +96,7 @@ class Catalogue:
 
     def file_ids(self) -> set[str]:
         """Return the ids of all files."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             return {id for (id,) in connection.execute("select id from file")}
 
     def expired_files(self, now: float) -> list[StoredFile]:
@@ -119,19 +106,19 @@ class Catalogue:
     def held(self, tenant: str | None) -> tuple[int, int]:
         """Return number and bytes of the files of a tenant, None = of all."""
         where, values = _all_of(tenant=tenant)
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             found = connection.execute(f"select count(*), total(size) from file where {where}", values)
             count, size = found.fetchone()
         return int(count), int(size)
 
     def remove_file(self, id: str) -> None:
         """Forget a file."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute("delete from file where id = ?", (id,))
 
     def add_store(self, store: VectorStore) -> None:
         """Keep a new vector store."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute(
                 "insert into store (id, tenant, about) values (?, ?, ?)",
                 (store.id, store.tenant, _json(store)),
@@ -139,7 +126,7 @@ class Catalogue:
 
     def change_store(self, id: str, changes: Mapping[str, object]) -> VectorStore:
         """Change members of a vector store and return it as it is then. Raises UnknownName."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             row = connection.execute("select about from store where id = ?", (id,)).fetchone()
             if row is None:
                 raise unknown("vector store", id)
@@ -158,14 +145,14 @@ class Catalogue:
 
     def remove_store(self, id: str) -> None:
         """Forget a vector store and what was attached to it."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             _forget_batches(connection, id)
             connection.execute("delete from attachment where store = ?", (id,))
             connection.execute("delete from store where id = ?", (id,))
 
     def attach(self, attachments: Sequence[Attachment], batch: Batch | None) -> None:
         """Keep attachments, each in place of the one of its file and store: all or none."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.executemany(
                 "insert into attachment (store, id, status, about) values (?, ?, ?, ?)"
                 " on conflict (store, id) do update set status = excluded.status, about = excluded.about",
@@ -182,7 +169,7 @@ class Catalogue:
 
     def update(self, attachment: Attachment) -> None:
         """Keep how an attachment is now, if it is still there."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute(
                 "update attachment set status = ?, about = ? where store = ? and id = ?",
                 (attachment.status.value, _json(attachment), attachment.store, attachment.file_id),
@@ -212,12 +199,12 @@ class Catalogue:
 
     def detach(self, store: str, file_id: str) -> None:
         """Forget an attachment."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute("delete from attachment where store = ? and id = ?", (store, file_id))
 
     def forget_completed(self, attachments: Sequence[Attachment]) -> None:
         """Forget attachments that are still completed."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.executemany(
                 "delete from attachment where store = ? and id = ? and status = 'completed'",
                 [(one.store, one.file_id) for one in attachments],
@@ -226,7 +213,7 @@ class Catalogue:
     def counts(self, store: str, batch: str | None = None) -> FileCounts:
         """Return how many files of a store, or of one batch, are how far."""
         where, values = _attached(store, None, batch)
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             found = connection.execute(
                 f"select status, count(*) from attachment where {where} group by status", values
             ).fetchall()
@@ -239,7 +226,7 @@ class Catalogue:
 
     def put_batch(self, batch: Batch) -> None:
         """Keep a batch as it is now."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute("update batch set about = ? where id = ?", (_json(batch), batch.id))
 
     def _page(
@@ -247,7 +234,7 @@ class Catalogue:
     ) -> tuple[list[Record], bool]:
         # Before an id alone, the rows next to it are meant: they are read in the other order.
         is_backward = page.before is not None and page.after is None
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             for param, id, beyond in (("after", page.after, "><"), ("before", page.before, "<>")):
                 if id is not None:
                     where += f" and number {beyond[page.is_descending]} ?"
@@ -261,7 +248,7 @@ class Catalogue:
         return found[::-1] if is_backward else found, len(rows) > page.limit
 
     def _many(self, statement: str, values: tuple[object, ...], kind: type[Record]) -> list[Record]:
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             rows = connection.execute(statement, values).fetchall()
         return [msgspec.json.decode(about, type=kind) for (about,) in rows]
 
@@ -272,18 +259,6 @@ class Catalogue:
         if not found:
             raise unknown(*named)
         return found[0]
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, translated(self._path):
-            self._connection.execute("begin immediate")
-            try:
-                yield self._connection
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("rollback")
-                raise
-            self._connection.execute("commit")
 
 
 def _all_of(**wanted: str | None) -> tuple[str, tuple[object, ...]]:
