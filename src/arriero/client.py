@@ -38,6 +38,7 @@ from arriero.errors import (
 from arriero.sse import Decoder
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncGenerator, AsyncIterator
     from types import TracebackType
 
@@ -49,6 +50,8 @@ CHAT_PROTOCOL = Subprotocol("arriero.v1")
 STOP_S = 10.0
 """How long a stopped answer may take to end before the socket is closed."""
 
+UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+"""How the library of TLS begins its reason to go no further."""
 ACCEPT = "application/json, application/problem+json, text/event-stream"
 
 T = TypeVar("T")
@@ -133,12 +136,20 @@ class IngestJob(msgspec.Struct, frozen=True):
 class Client:
     """One server. Use as `async with Client(url) as client`; safe for many requests at once."""
 
-    def __init__(self, url: str = DEFAULT_URL, *, api_key: str | None = None) -> None:
+    def __init__(
+        self, url: str = DEFAULT_URL, *, api_key: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Speak to the server at `url`. tls: whom to trust there, and who we are; None = the usual."""
         self.url = url.rstrip("/")
+        self._tls = tls
         self._headers = {"accept": ACCEPT}
         if api_key:
             self._headers["authorization"] = f"Bearer {api_key}"
-        self._http = httpx2.AsyncClient(base_url=self.url, headers=self._headers, timeout=TIMEOUT)
+        # To read the certificate authorities takes longer than most requests; only TLS wants them.
+        verify = self._tls or not self.url.lower().startswith("http:")
+        self._http = httpx2.AsyncClient(
+            base_url=self.url, headers=self._headers, timeout=TIMEOUT, verify=verify
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -210,7 +221,7 @@ class Client:
                             raise failure(500, event.data.encode())
                         if event.data:
                             yield event.data
-        except httpx2.TransportError as exc:
+        except (httpx2.TransportError, OSError) as exc:  # errors of TLS come as they are
             raise unreachable(self.url, exc) from exc
 
     @asynccontextmanager
@@ -219,7 +230,12 @@ class Client:
         url = socket_url(self.url, f"/v1/task/{quoted(task)}/chat")
         try:
             connection = await connect(
-                url, additional_headers=self._headers, subprotocols=[CHAT_PROTOCOL], max_size=None, proxy=None
+                url,
+                additional_headers=self._headers,
+                subprotocols=[CHAT_PROTOCOL],
+                max_size=None,
+                proxy=None,
+                ssl=(self._tls or True) if url.startswith("wss:") else None,
             )
         except InvalidStatus as exc:
             raise failure(exc.response.status_code, bytes(exc.response.body or b"")) from exc
@@ -240,7 +256,7 @@ class Client:
         """Ask, and return one member of the answer, or the whole of it."""
         try:
             response = await self._http.request(method, path, **asked)
-        except httpx2.TransportError as exc:
+        except (httpx2.TransportError, OSError) as exc:  # errors of TLS come as they are
             raise unreachable(self.url, exc) from exc
         if response.is_error:
             raise failure(response.status_code, response.content)
@@ -356,8 +372,10 @@ def error_body(body: bytes) -> ErrorBody:
         return ErrorBody()
 
 
-def unreachable(url: str, cause: Exception) -> Unavailable:
-    """Return the error for a server that does not answer, or stops answering."""
+def unreachable(url: str, cause: Exception) -> ServiceError:
+    """Return the error for a server that does not answer, or stops answering, or is not to be trusted."""
+    if UNTRUSTED in str(cause):
+        return ServiceError(f"{url} is not to be trusted: {cause}")
     return Unavailable(f"no answer from {url}: {str(cause) or type(cause).__name__}")
 
 

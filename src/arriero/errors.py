@@ -177,9 +177,13 @@ class QueueFull(Overloaded):
 
 
 class Unavailable(ServiceError):
-    """The model is loading, restarting or gone."""
+    """The model is loading, restarting or gone. `retry_after_s` is a hint."""
 
     code = "unavailable"
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class DiskFull(Unavailable):

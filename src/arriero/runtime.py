@@ -211,6 +211,7 @@ async def _models(
         )
         local = await stack.enter_async_context(running)
         local.allow_silence(hang_s)  # one that runs already may have begun with another
+        local.allow_crashes(config.limits.engine_crashes)
         return local
 
     names = list(config.local_models)

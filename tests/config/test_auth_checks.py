@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from arriero.config.load import check, parse_config
+from arriero.config.show import shown
 from arriero.errors import ConfigError
 
 ISSUER = 'issuer = "https://i", audience = "a", algorithm = "ES256"'
@@ -35,6 +37,21 @@ ISSUER = 'issuer = "https://i", audience = "a", algorithm = "ES256"'
         ("jwt_leeway_s = 301", "auth.jwt_leeway_s"),
         ("key_limits = { requests_per_minute = 0 }", "auth.key_limits.requests_per_minute"),
         ("key_limits = { requests = 1 }", "auth.key_limits.requests: unknown key"),
+        ("key_limits = { priority = 'urgent' }", "auth.key_limits.priority"),
+        ("shared_counters = 'http://host'", "auth.shared_counters: expected an address such as redis://"),
+        ("shared_counters = 'redis://'", "auth.shared_counters: expected an address such as redis://"),
+        ("shared_counters = 'redis://host/x'", "auth.shared_counters: expected an address such as redis://"),
+        ("shared_counters = 'redis://host?db=1'", "auth.shared_counters: expected an address"),
+        ("shared_counters_password = 'p'", "auth.shared_counters_password: has no meaning without"),
+        (
+            "shared_counters = 'redis://:p@host'\nshared_counters_password = 'p'",
+            "auth.shared_counters: holds a password already",
+        ),
+        (
+            "shared_counters = 'redis://host'\nshared_counters_password = 'p'\n"
+            "shared_counters_password_env = 'P'",
+            "auth: give one of shared_counters_password, shared_counters_password_env",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(text: str, message: str) -> None:
@@ -42,6 +59,27 @@ def test_what_cannot_work_is_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(f"[auth]\n{text}\n", {})
     assert message in str(caught.value)
+
+
+@pytest.mark.skipif(find_spec("redis") is not None, reason="the extra redis is there")
+def test_without_the_package_the_message_names_the_extra() -> None:
+    """Before anything is loaded."""
+    with pytest.raises(ConfigError, match=r"install arriero\[redis\]"):
+        parse_config("[auth]\nshared_counters = 'redis://host'\n", {})
+
+
+@pytest.mark.skipif(find_spec("redis") is None, reason="needs the extra redis")
+@pytest.mark.parametrize(
+    "address", ["redis://host", "rediss://user@host:6380/1", "redis://:p@[::1]:6379/15", "redis://host/"]
+)
+def test_the_address_of_shared_counters(address: str) -> None:
+    """TLS or not, with user, port and number of a database; the password by reference, and never shown."""
+    reference = "" if ":p@" in address else "shared_counters_password_env = 'SECRET'"
+    config = parse_config(f"[auth]\nshared_counters = '{address}'\n{reference}\n", {"SECRET": "s3cret"})
+
+    assert config.auth.shared_counters_password == ("s3cret" if reference else None)
+    assert "s3cret" not in shown(config)
+    assert ":p@" not in shown(config)
 
 
 @pytest.mark.parametrize("address", ["https://i/jwks", "http://127.0.0.1:8080/jwks", "http://[::1]/jwks"])

@@ -149,7 +149,7 @@ def test_all_faults_are_told_at_once() -> None:
         'c.toml:5: tasks.t.temprature: unknown key; did you mean "temperature"?',
         "c.toml:6: tasks.t.top_k: expected a whole number, got a string",
         "c.toml:8: server.port: unknown key; keys here are allowed_hosts, allowed_origins, bind_address, "
-        "max_body_bytes, max_concurrent, reload",
+        "max_body_bytes, max_concurrent, reload, tls",
     ]
 
 

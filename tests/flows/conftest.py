@@ -10,6 +10,8 @@ import openai
 import pytest
 from tests.flows.process import CONFIG, DEADLINE_S, KEY, Served, started
 
+from arriero.testing.serving import client_of
+
 
 @pytest.fixture(scope="session")
 def server(smollm2: Path, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
@@ -31,5 +33,7 @@ async def client(server: Served) -> AsyncIterator[httpx2.AsyncClient]:
 async def official(server: Served) -> AsyncIterator[openai.AsyncOpenAI]:
     """OpenAI's own client of that server; it repeats nothing."""
     url = f"{server.url}/v1"
-    async with openai.AsyncOpenAI(base_url=url, api_key=KEY, max_retries=0, timeout=DEADLINE_S) as client:
+    async with openai.AsyncOpenAI(
+        base_url=url, api_key=KEY, max_retries=0, timeout=DEADLINE_S, http_client=client_of(url)
+    ) as client:
         yield client

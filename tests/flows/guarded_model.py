@@ -19,7 +19,7 @@ model_path = "{weights}"
 context_size = 1024
 kv_cache_tokens = 2048
 max_sequences = 2
-threads_per_session = 2
+threads_per_session = 1
 """
 
 GUARD = """

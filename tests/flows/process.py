@@ -16,6 +16,8 @@ from typing import Any
 
 import httpx2
 
+from arriero.testing.serving import client_of
+
 KEY = "sesame"
 HEADERS = {"authorization": f"Bearer {KEY}"}
 DEADLINE_S = 30.0
@@ -33,7 +35,8 @@ model_path = "{smollm2}"
 context_size = 512
 kv_cache_tokens = 4608
 max_sequences = 9
-threads_per_session = 2
+threads_per_session = 1
+prefix_store_bytes = 0  # equal requests find their prompt in the same cells
 
 [models.embed]
 model_path = "{minilm}"
@@ -107,7 +110,7 @@ class Served:
 
     def client(self) -> httpx2.AsyncClient:
         """Return a client that bears the key."""
-        return httpx2.AsyncClient(base_url=self.url, headers=HEADERS, timeout=DEADLINE_S)
+        return client_of(self.url, headers=HEADERS, timeout=DEADLINE_S)
 
 
 def arriero(*arguments: str) -> list[str]:
@@ -119,7 +122,10 @@ def arriero(*arguments: str) -> list[str]:
 def started(
     config: Path, weights: dict[str, Path], ending: signal.Signals = signal.SIGINT
 ) -> Iterator[Served]:
-    """Serve a configuration on a free port while the block runs; end it by a signal, which must go well."""
+    """Serve a configuration on a free port while the block runs; end it by a signal.
+
+    The server must end well; only SIGKILL leaves it no choice.
+    """
     log = config.with_suffix(".log")
     with log.open("wb") as stderr:
         command = arriero("serve", "--config", str(config), "--port", "0")
@@ -130,7 +136,8 @@ def started(
         assert ready.startswith("Arriero is ready at http://"), log.read_text()
         yield Served(ready.split()[-1], process.pid, weights)
         process.send_signal(ending)
-        assert process.wait(DEADLINE_S) == 0, log.read_text()
+        expected = -ending if ending is signal.SIGKILL else 0
+        assert process.wait(DEADLINE_S) == expected, log.read_text()
     finally:
         process.kill()
         process.communicate()

@@ -49,9 +49,10 @@ SCHEMAS = {name: task.biaser.json_schema for name, task in TASKS.items() if task
 
 @pytest.fixture(scope="module")
 def starter(smollm2: Path, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The starter configuration with the key of these tests."""
+    """The starter configuration with the key of these tests, and its memory apart from the user's."""
     config = tmp_path_factory.mktemp("starter") / "arriero.toml"
-    config.write_text(STARTER.read_text().replace('allowed_keys = ["arriero"]', f'allowed_keys = ["{KEY}"]'))
+    text = STARTER.read_text().replace('allowed_keys = ["arriero"]', f'allowed_keys = ["{KEY}"]')
+    config.write_text(text.replace("{ embedded = {} }", '{ embedded = { path = "documents.db" } }'))
     with started(config, {"smollm2": smollm2, "minilm": minilm}) as served:
         yield served
 

@@ -86,5 +86,5 @@ async def test_a_client_that_leaves_its_chat_frees_the_engine(
     async with connect(url, additional_headers=HEADERS) as socket:
         await socket.send("the cat")
         await socket.recv()
-        assert await is_running(client)
+        await eventually(lambda: is_running(client))
     await eventually(lambda: is_idle(client))

@@ -12,6 +12,7 @@ import pytest
 from tests.flows.process import DEADLINE_S, KEY, Served, started
 
 from arriero.guard.pokt import NAMES, canonical_hash
+from arriero.testing.serving import client_of
 
 GUARD = """
 allowed_keys = ["caller"]
@@ -40,7 +41,7 @@ def guard(server: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 async def caller(guard: Served) -> AsyncIterator[httpx2.AsyncClient]:
     """A caller of the guard."""
     headers = {"authorization": "Bearer caller"}
-    async with httpx2.AsyncClient(base_url=guard.url, headers=headers, timeout=DEADLINE_S) as client:
+    async with client_of(guard.url, headers=headers, timeout=DEADLINE_S) as client:
         yield client
 
 

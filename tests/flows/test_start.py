@@ -10,23 +10,32 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.flows.process import DEADLINE_S, alive, arriero, started
 
+from arriero.cli.main import run
 from arriero.testing.broken_gguf import spoil_magic, truncate
+from arriero.testing.tiny_gguf import write_tiny_gguf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 
-def refused(config: Path, *arguments: str) -> str:
-    """Serve a configuration that cannot be served; return the one message."""
-    command = arriero("serve", "--config", str(config), *arguments)
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-    message = ended.stderr[ended.stderr.rindex("arriero: ") :]
+def message_of(status: int, out: str, err: str) -> str:
+    """Return the one message of a start that was refused."""
+    assert status == 2, err
+    assert "Traceback" not in err
+    assert out == ""
+    return err[err.rindex("arriero: ") :]
 
-    assert ended.returncode == 2, ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert ended.stdout == ""
-    return message
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[[Path, int], str]:
+    """Serves a configuration that cannot be served, in this process; gives the one message."""
+
+    def serve(config: Path, port: int = 0) -> str:
+        status = run(["serve", "--config", str(config), "--port", str(port)])
+        return message_of(status, *capsys.readouterr())
+
+    return serve
 
 
 @pytest.mark.parametrize(
@@ -50,36 +59,47 @@ def refused(config: Path, *arguments: str) -> str:
     ],
 )
 def test_a_wrong_configuration_is_one_message(
-    text: str, words: list[str], smollm2: Path, tmp_path: Path
+    text: str, words: list[str], smollm2: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     """The message names the place and what would be right; nothing is loaded."""
     config = tmp_path / "arriero.toml"
     config.write_text("public = true\n" + text.replace("{weights}", str(smollm2)))
-    message = refused(config, "--port", "0")
+    message = refused(config)
 
     assert str(config) in message
     assert [word for word in words if word not in message] == []
 
 
-@pytest.mark.parametrize("damage", [truncate, spoil_magic])
-def test_broken_weights_are_told(damage: Callable[[Path], Path], smollm2: Path, tmp_path: Path) -> None:
-    """A file cut short and one of another format end the start with the name of the file."""
-    weights = tmp_path / "broken.gguf"
-    weights.write_bytes(smollm2.read_bytes())
-    damage(weights)
-    config = tmp_path / "arriero.toml"
+def spoilt(weights: Path) -> Path:
+    """Write a configuration with these weights beside them."""
+    config = weights.with_name("arriero.toml")
     config.write_text(f'public = true\n[models.spoilt]\npath = "{weights}"\n')
+    return config
 
-    assert "broken.gguf" in refused(config, "--port", "0")
+
+def test_weights_of_another_format_are_told(tmp_path: Path, refused: Callable[..., str]) -> None:
+    """They end the start with the name of the file."""
+    weights = spoil_magic(write_tiny_gguf(tmp_path / "broken.gguf"))
+
+    assert "broken.gguf" in refused(spoilt(weights))
 
 
-def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+def test_weights_that_are_cut_short_are_told(tmp_path: Path) -> None:
+    """The engine process finds it out; that ends the start, as a process, with the name of the file."""
+    weights = truncate(write_tiny_gguf(tmp_path / "broken.gguf"), keep=0.9)
+    command = arriero("serve", "--config", str(spoilt(weights)), "--port", "0")
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+    assert "broken.gguf" in message_of(ended.returncode, ended.stdout, ended.stderr)
+
+
+def test_a_port_in_use_is_told(tmp_path: Path, refused: Callable[..., str]) -> None:
     """A second server on a port ends before it loads anything."""
     config = tmp_path / "arriero.toml"
     config.write_text("public = true\n")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        message = refused(config, "--port", str(port))
+        message = refused(config, port)
 
     assert f"127.0.0.1:{port}" in message
 

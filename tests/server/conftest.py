@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import msgspec
 import numpy as np
+import openai
 import pytest
 
 from arriero.config.load import parse_config
@@ -23,6 +24,7 @@ from arriero.guard.pokt_source import PoktSource, open_source
 from arriero.server.serve import edge_of
 from arriero.tasks.task import Task
 from arriero.testing.echo import BOS, EchoModel
+from arriero.testing.serving import client_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -176,13 +178,19 @@ def serving() -> Serving:
         headers = {"authorization": "Bearer sesame"}
         async with (
             served(stage) as url,
-            httpx2.AsyncClient(base_url=url, headers=headers, timeout=20) as client,
+            client_of(url, headers=headers) as client,
         ):
             yield client
             for guard in stage.guards.values():
                 await guard.stop()
 
     return serve
+
+
+def official_client(client: httpx2.AsyncClient) -> openai.AsyncOpenAI:
+    """Return OpenAI's own client of the same server; it repeats nothing."""
+    url = f"{client.base_url}/v1"
+    return openai.AsyncOpenAI(base_url=url, api_key="sesame", max_retries=0, http_client=client_of(url))
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from arriero.access.mint import minted
 from arriero.access.principal import Grants
 from arriero.config.auth import KeyLimits
 from arriero.config.load import parse_config
+from arriero.testing.serving import client_of
 
 SECRET = "the shared secret of the tests, long enough"
 CONFIG = """
@@ -53,7 +54,7 @@ def site(tmp_path: Path) -> Site:
         config = parse_config(CONFIG.format(folder=tmp_path, secret=SECRET, auth=auth), {})
         async with (
             conftest.served(replace(stage, config=config)) as url,
-            httpx2.AsyncClient(base_url=url, timeout=20) as client,
+            client_of(url) as client,
         ):
             yield client
 
@@ -246,6 +247,35 @@ async def test_a_key_that_has_used_its_requests_must_wait(site: Site, make: Make
     assert openai.status_code == 429
     assert openai.json()["error"]["type"] == "rate_limit_error"
     assert openai.json()["error"]["code"] == "rate_limit_exceeded"
+
+
+async def test_wrong_keys_are_bounded_and_a_good_one_is_taken_all_the_same(site: Site) -> None:
+    """Two a minute get 401, the rest 429 on every path, existing or not; the good key works from there."""
+    async with site("[limits]\nmax_auth_failures = 2") as client:
+        wrong = [await client.get("/v1/task", headers=bearer("wrong")), await client.get("/v1/task")]
+        over = [await client.get(path, headers=bearer("wrong")) for path in ("/v1/task", "/v1/nothing", "/x")]
+        over.append(await client.post("/v1/chat/completions", json={"model": "m"}))
+        good = await client.get("/v1/task", headers=bearer("sesame"))
+        still = await client.get("/v1/task")
+        open_to_all = await client.get("/status")
+
+    assert [answer.status_code for answer in wrong] == [401, 401]
+    assert [answer.status_code for answer in (*over, still)] == [429] * 5
+    assert 1 <= int(over[0].headers["retry-after"]) <= 30
+    assert len({answer.headers["retry-after"] for answer in over}) <= 2  # a second may pass between them
+    assert over[1].content == over[2].content  # nothing tells a path that is there from one that is not
+    assert over[3].json()["error"]["code"] == "rate_limit_exceeded"
+    assert (good.status_code, open_to_all.status_code) == (200, 200)
+
+
+async def test_sockets_of_strangers_are_bounded_as_well(site: Site) -> None:
+    """The handshake that is one too many is denied with 429."""
+    async with site("[limits]\nmax_auth_failures = 1") as client:
+        await client.get("/v1/task")
+        with pytest.raises(websockets.InvalidStatus) as denied:
+            await websockets.connect(chat_at(client))
+
+    assert denied.value.response.status_code == 429
 
 
 async def test_the_limits_of_the_configuration_hold_for_every_key(site: Site) -> None:

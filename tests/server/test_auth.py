@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-import httpx2
 import pytest
 from starlette.datastructures import Headers, QueryParams
 
@@ -13,6 +12,7 @@ from arriero.access.keyring import BAD_TOKEN, NO_TOKEN, Keyring
 from arriero.access.principal import Principal
 from arriero.errors import Unauthorized
 from arriero.server.auth import presented
+from arriero.testing.serving import client_of
 
 NOT_BEARER = "invalid bearer token"
 DIFFERENT = "different auth tokens provided at once"
@@ -100,7 +100,7 @@ HIDDEN = [
 
 async def test_a_stranger_learns_nothing_but_health(serving: Any) -> None:
     """401 with Poly's text comes before any look at names, paths and methods."""
-    async with serving() as client, httpx2.AsyncClient(base_url=client.base_url) as stranger:
+    async with serving() as client, client_of(client.base_url) as stranger:
         for path in ("/status", "/livez", "/health", "/readyz"):
             response = await stranger.get(path)
             assert (response.status_code, response.json()) == (200, {"status": "ok"})
@@ -114,7 +114,7 @@ async def test_a_stranger_learns_nothing_but_health(serving: Any) -> None:
 
 async def test_the_query_key_opens_every_method(serving: Any) -> None:
     """`?api_key=` works on GET and on POST."""
-    async with serving() as client, httpx2.AsyncClient(base_url=client.base_url) as stranger:
+    async with serving() as client, client_of(client.base_url) as stranger:
         listing = await stranger.get("/v1/task?api_key=sesame")
         answer = await stranger.post("/v1/task/t/completion?api_key=other", json={"prompt": "a"})
 
@@ -127,7 +127,7 @@ async def test_the_tenant_reaches_the_model(serving: Any, model_saying: Any) -> 
     async with serving(model, public=True) as client:
         for headers in (BEARER, {"authorization": "Bearer other"}):
             await client.get("/v1/task/t/completion?prompt=a", headers=headers)
-        async with httpx2.AsyncClient(base_url=client.base_url) as stranger:
+        async with client_of(client.base_url) as stranger:
             await stranger.get("/v1/task/t/completion?prompt=a")
 
     tenants = [request.tenant for request in model.requests]

@@ -20,6 +20,7 @@ from arriero.guard.forward import Guard
 from arriero.server.app import create_app
 from arriero.server.direct import Direct
 from arriero.server.edge.edge import Edge
+from arriero.testing.serving import client_of
 from arriero.testing.upstream import (
     Answer,
     End,
@@ -55,7 +56,7 @@ class Site:
 
     async def post(self, content: bytes, path: str = CHAT, headers: Any = None) -> httpx2.Response:
         """Ask as a caller with a key does."""
-        async with httpx2.AsyncClient(base_url=self.url, timeout=20) as client:
+        async with client_of(self.url) as client:
             return await client.post(path, content=content, headers=KEY if headers is None else headers)
 
     async def opened(self, content: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -330,3 +331,15 @@ async def test_a_known_key_opens_nothing_for_others() -> None:
         for headers in others:
             await served.post(asking(), headers=headers)
         assert served.left == len(others)
+
+
+async def test_requests_of_one_client() -> None:
+    """Requests whose heads differ in their length only are told apart, and each gets an id of its own."""
+    async with site(*[WHOLE] * 3) as served, httpx2.AsyncClient(base_url=served.url, headers=KEY) as client:
+        answers = [await client.post(CHAT, content=asking(user="x" * size)) for size in (0, 100)]
+        named = await client.post(CHAT, content=asking(), headers={"x-request-id": "mine"})
+
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert len({answer.headers["x-request-id"] for answer in (*answers, named)}) == 3
+        assert named.headers["x-request-id"] == "mine"
+        assert [seen.json.get("user") for seen in served.upstream.requests] == ["", "x" * 100, None]

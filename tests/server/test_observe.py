@@ -20,6 +20,7 @@ from websockets.asyncio.client import connect
 from arriero.access.secret import digest_of
 from arriero.errors import EngineError
 from arriero.server.serve import edge_of
+from arriero.testing.serving import client_of
 from arriero.testing.upstream import End, Upstream, chat, chat_stream, whole
 
 CHAT = "/v1/chat/completions"
@@ -80,7 +81,7 @@ async def site(
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             await edge.start(listener)
             try:
-                async with httpx2.AsyncClient(base_url=url, headers=KEY, timeout=20) as client:
+                async with client_of(url, headers=KEY) as client:
                     yield Site(client, edge.app.app, lines)  # type: ignore[attr-defined]
             finally:
                 await edge.stop(0)
@@ -284,7 +285,7 @@ async def test_secrets_are_told_nowhere(
     async with site(model, telemetry="log_prompts = true") as served:
         if is_key:
             served.app.state.context.keyring._digests += (digest_of(CANARY), digest_of(CANARY + "2"))
-        plain = httpx2.AsyncClient(base_url=served.client.base_url, timeout=20)
+        plain = client_of(served.client.base_url)
         async with plain as client:
             told = [
                 (await client.request(method, path, **place, json=body)).text

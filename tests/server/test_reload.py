@@ -21,6 +21,7 @@ from arriero.config.load import load_config
 from arriero.runtime import Pieces, open_runtime
 from arriero.server.reload import Serving, unchangeable
 from arriero.server.standing import Standing
+from arriero.testing.serving import client_of
 from arriero.testing.tiny_gguf import write_reciting_gguf, write_tiny_gguf
 from arriero.testing.upstream import Answer, Upstream, chat, chat_stream, whole
 
@@ -43,7 +44,7 @@ class Site:
         return await self.serving.reload(partial(load_config, self.file, {}))
 
     def client(self, key: str = "k") -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(base_url=self.url, headers={"authorization": f"Bearer {key}"}, timeout=20)
+        return client_of(self.url, headers={"authorization": f"Bearer {key}"})
 
 
 @asynccontextmanager

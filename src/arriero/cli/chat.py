@@ -11,11 +11,12 @@ import asyncio
 import signal
 import sys
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from arriero.cli import source
+from arriero.cli.server import access_options, client_of
 from arriero.client import DEFAULT_URL, Client
 from arriero.errors import RequestError, Unavailable, UnknownName
 
@@ -41,15 +42,13 @@ class Conversation(Protocol):
 @click.argument("task")
 @source.config_options
 @click.option("--url", envvar="ARRIERO_URL", help="The server; nothing is loaded in this process then.")
-@click.option(
-    "--api-key", envvar="ARRIERO_API_KEY", help="Key for the server; better given as ARRIERO_API_KEY."
-)
-def command(task: str, config: Path | None, starter: bool, url: str | None, api_key: str | None) -> None:
+@access_options
+def command(task: str, config: Path | None, starter: bool, url: str | None, **access: Any) -> None:
     """Talk to TASK. Ctrl-C stops the answer, Ctrl-D ends."""
     loaded = None
     if url is None and (path := source.found(config, starter=starter)) is not None:
         loaded = source.loaded(path, starter=False)
-    client = Client(url or address(loaded), api_key=api_key)
+    client = client_of(url or address(loaded), **access)
     asyncio.run(converse(task, client, loaded))
 
 
@@ -57,8 +56,10 @@ def address(config: Config | None) -> str:
     """Return where a server of this configuration listens."""
     if config is None:
         return DEFAULT_URL
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)
-    return f"http://[{host}]:{config.server.port}" if ":" in host else f"http://{host}:{config.server.port}"
+    server = config.server
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)
+    host = f"[{host}]" if ":" in host else host
+    return f"{server.scheme}://{host}:{server.port}"
 
 
 async def converse(task: str, client: Client, config: Config | None) -> None:

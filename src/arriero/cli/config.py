@@ -1,4 +1,7 @@
-"""`arriero config check | show | schema | starter`: a configuration as such; nothing is loaded or served."""
+"""`arriero config check | show | schema | starter | openapi`: a configuration as such, and the routes.
+
+Nothing is loaded or served.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def check(config: Path | None, starter: bool) -> None:
     """Make every check that `serve` makes before it loads anything; exit with 2 if one fails."""
     path = source.required(config, starter=starter)
     loaded = source.loaded(path, starter=False)
-    for warning in source.warnings(path, loaded):
+    for warning in source.warnings(path):
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{path}: good, {len(loaded.models)} models, {len(loaded.tasks)} tasks")
 
@@ -41,6 +44,15 @@ def show_config(config: Path | None, starter: bool) -> None:
 def schema() -> None:
     """Print the JSON Schema of the configuration, for editors."""
     show_json(show.json_schema())
+
+
+@command.command("openapi")
+def openapi() -> None:
+    """Print the OpenAPI document of the server's routes."""
+    from arriero.server.app import ROUTES
+    from arriero.server.openapi import document
+
+    show_json(document(ROUTES))
 
 
 @command.command("starter")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from arriero.cli.server import access_options, client_of
 from arriero.cli.terminal import progress, show_json
 from arriero.client import DEFAULT_URL, Client, IngestJob
 from arriero.errors import ArrieroError, Overloaded, RequestError, ServiceError
@@ -48,13 +49,9 @@ SUFFIXES = frozenset(
 @click.option("--memory", required=True, help="The memory.")
 @click.option("--prefix", default="", help="Put before the names of the documents, such as manuals/.")
 @click.option("--url", default=DEFAULT_URL, show_default=True, envvar="ARRIERO_URL", help="The server.")
-@click.option(
-    "--api-key", envvar="ARRIERO_API_KEY", help="Key for the server; better given as ARRIERO_API_KEY."
-)
+@access_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(
-    paths: tuple[Path, ...], memory: str, prefix: str, url: str, api_key: str | None, as_json: bool
-) -> int:
+def command(paths: tuple[Path, ...], memory: str, prefix: str, url: str, as_json: bool, **access: Any) -> int:
     """Put files, and all documents in folders, into MEMORY. A file keeps its path below PATH as its name.
 
     What is there already is not stored again; a changed file takes the place of its former version.
@@ -69,7 +66,7 @@ def command(
     if not documents:
         raise click.UsageError(f"no documents there; what is read ends in {', '.join(sorted(SUFFIXES))}")
     with progress() as shown:
-        jobs = asyncio.run(ingest(documents, memory, Client(url, api_key=api_key), shown))
+        jobs = asyncio.run(ingest(documents, memory, client_of(url, **access), shown))
     failed = [job for job in jobs if job.state != "done"]
     if as_json:
         show_json(jobs)

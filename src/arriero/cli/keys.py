@@ -18,7 +18,7 @@ from arriero.access.principal import Grants, Names
 from arriero.cli import source
 from arriero.cli.duration import Duration
 from arriero.cli.terminal import show_json, show_table
-from arriero.config.auth import KeyLimits
+from arriero.config.auth import PRIORITIES, KeyLimits
 from arriero.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,11 +63,15 @@ def opened(store: Path | None, config: Path | None, *, starter: bool) -> Iterato
 @click.option("--tokens-per-minute", type=click.IntRange(min=1), help="Default auth.key_limits.")
 @click.option("--concurrent-requests", type=click.IntRange(min=1), help="Default auth.key_limits.")
 @click.option("--tokens-per-day", type=click.IntRange(min=1), help="Default auth.key_limits.")
+@click.option("--priority", type=click.Choice(PRIORITIES), help="Who goes first where requests wait.")
 @store_options
 def create(
     name: str, *, store: Path | None, config: Path | None, starter: bool, expires: int | None, **asked: Any
 ) -> None:
-    """Make a key and print its secret, which cannot be had again. One limit that is given replaces all."""
+    """Make a key and print its secret, which cannot be had again. One limit that is given replaces all.
+
+    A priority alone replaces none.
+    """
     now = time.time()
     new = NewKey(name, grants(asked), limits(asked), None if expires is None else now + expires)
     with opened(store, config, starter=starter) as keys:

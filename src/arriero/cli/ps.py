@@ -7,19 +7,18 @@ from typing import Any
 
 import click
 
+from arriero.cli.server import access_options, client_of
 from arriero.cli.terminal import show_json, show_table
 from arriero.client import DEFAULT_URL, Client, TaskStats
 
 
 @click.command("ps")
 @click.option("--url", default=DEFAULT_URL, show_default=True, envvar="ARRIERO_URL", help="The server.")
-@click.option(
-    "--api-key", envvar="ARRIERO_API_KEY", help="Key for the server; better given as ARRIERO_API_KEY."
-)
+@access_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(url: str, api_key: str | None, as_json: bool) -> None:
+def command(url: str, as_json: bool, **access: Any) -> None:
     """List the models and tasks of a running server, with the tasks' counts."""
-    served = asyncio.run(ask(url, api_key))
+    served = asyncio.run(ask(client_of(url, **access)))
     if as_json:
         show_json(served)
         return
@@ -28,10 +27,10 @@ def command(url: str, api_key: str | None, as_json: bool) -> None:
     show_table(("kind", "name", "completions", "tokens", "tokens/s"), rows)
 
 
-async def ask(url: str, api_key: str | None) -> dict[str, Any]:
+async def ask(client: Client) -> dict[str, Any]:
     """Return the server's model names, and its tasks with their statistics."""
-    async with Client(url, api_key=api_key) as client:
-        models, tasks, stats = await asyncio.gather(client.models(), client.tasks(), client.stats())
+    async with client:
+        models, tasks, stats = await client.models(), await client.tasks(), await client.stats()
     return {"models": models, "tasks": {name: stats.get(name, TaskStats()) for name in tasks}}
 
 

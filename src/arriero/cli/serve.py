@@ -35,7 +35,7 @@ def command(config: Path | None, starter: bool, host: str | None, port: int | No
     path = source.required(config, starter=starter)
     flags = overrides(path, False, host, port)
     loaded = source.loaded(path, starter=False, overrides=flags)
-    for warning in source.warnings(path, loaded, flags):
+    for warning in source.warnings(path, flags):
         click.echo(f"warning: {warning}", err=True)
     from arriero.cli.loading import open_with_progress
     from arriero.runtime import Pieces

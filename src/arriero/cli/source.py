@@ -69,7 +69,7 @@ def loaded(config: Path | None, *, starter: bool, overrides: Mapping[str, str] |
     return load_config(required(config, starter=starter), env, checks.faults)
 
 
-def warnings(path: Path, config: Config, overrides: Mapping[str, str] | None = None) -> list[str]:
+def warnings(path: Path, overrides: Mapping[str, str] | None = None) -> list[str]:
     """Return what to warn of: what is probably not meant."""
     return check(path, {**os.environ, **(overrides or {})})
 

@@ -14,7 +14,7 @@ from arriero.access.mint import PrivateKey, minted
 from arriero.cli import source
 from arriero.cli.duration import Duration
 from arriero.cli.keys import names
-from arriero.config.auth import JwtKey
+from arriero.config.auth import PRIORITIES, JwtKey
 from arriero.errors import ConfigError
 
 
@@ -27,6 +27,7 @@ from arriero.errors import ConfigError
 @click.option("--no-models", is_flag=True, help="It may use no model but through tasks.")
 @click.option("--memory", "memories", multiple=True, help="A memory that it may use; default all.")
 @click.option("--no-memories", is_flag=True, help="It may use no memory.")
+@click.option("--priority", type=click.Choice(PRIORITIES), help="Who goes first where requests wait.")
 @click.option("--lifetime", type=Duration(), default="1h", show_default=True, help="90, 15m, 12h, 30d ...")
 @click.option("--issuer", help="The claim `iss`; default that of auth.jwt_private_key.")
 @click.option("--audience", help="The claim `aud`; default that of auth.jwt_private_key.")
@@ -60,6 +61,7 @@ def command(
         tasks=names(asked, "tasks"),
         models=names(asked, "models"),
         memories=names(asked, "memories"),
+        priority=asked["priority"],
     )
     signing = PrivateKey(key) if key else SharedSecret(shared.symmetric or "")
     click.echo(minted(claims, signing, kid=kid))

@@ -10,6 +10,7 @@ from arriero.config.locate import KeyPath
 from arriero.config.problem import Problem
 from arriero.config.samplers import STANDARD_KEYS
 from arriero.config.schema import Config, ModelConfig, TaskConfig
+from arriero.config.tls_checks import tls_warnings
 
 SLOW_BATCH = 32
 
@@ -19,6 +20,7 @@ def warnings(config: Config, document: Mapping[str, Any]) -> Iterator[Problem]:
     if not config.models:
         yield Problem((), "no models are configured")
     yield from auth_warnings(config.auth, is_loopback=config.server.is_loopback)
+    yield from tls_warnings(config.server.tls)
     for name, model in config.local_models.items():
         yield from _model(("models", name), model)
     for name, task in config.tasks.items():

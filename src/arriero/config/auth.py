@@ -14,6 +14,9 @@ from msgspec import Meta
 from arriero.config.table import Count, Table, Text
 
 Algorithm = Literal["RS256", "ES256", "EdDSA"]
+Priority = Literal["low", "normal", "high"]
+PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
+DEFAULT_PRIORITY: Priority = "normal"
 
 
 class JwtKey(Table, frozen=True):
@@ -48,6 +51,26 @@ class KeyLimits(Table, frozen=True):
     ] = None
     concurrent_requests: Annotated[Count | None, Meta(description="Requests at a time.")] = None
     tokens_per_day: Annotated[Count | None, Meta(description="Tokens a day (UTC).")] = None
+    priority: Annotated[
+        Priority | None, Meta(description="Who goes first where requests wait. Absent = normal.")
+    ] = None
+
+    @property
+    def is_limiting(self) -> bool:
+        """Whether there is any limit; a priority is none."""
+        return msgspec.structs.replace(self, priority=None) != _NO_LIMITS
+
+    def over(self, default: KeyLimits) -> KeyLimits:
+        """Return what holds for a key with these: they replace all others, but a priority alone none."""
+        base = default if self.priority is not None and not self.is_limiting else self
+        return base.prioritized(self.priority or default.priority)
+
+    def prioritized(self, priority: Priority | None) -> KeyLimits:
+        """Return these limits with a priority, if one is given."""
+        return self if priority is None else msgspec.structs.replace(self, priority=priority)
+
+
+_NO_LIMITS = KeyLimits()
 
 
 class AuthConfig(Table, frozen=True):
@@ -72,11 +95,28 @@ class AuthConfig(Table, frozen=True):
         Annotated[int, Meta(ge=0, le=300)],
         Meta(description="Seconds by which clocks may differ when a token's times are checked."),
     ] = 60
+    jwt_max_lifetime_s: Annotated[
+        Count | None, Meta(description="Most seconds from a token's `iat` to its `exp`. Absent = any.")
+    ] = None
+    jwt_revoked_file: Annotated[
+        Path | None, Meta(description="File with the `jti` of revoked tokens, one a line; watched.")
+    ] = None
     key_limits: Annotated[
         KeyLimits, Meta(description="What each key may use, unless the key store says otherwise.")
     ] = msgspec.field(default_factory=KeyLimits)
     usage_store: Annotated[
         Path | None, Meta(description="SQLite file that keeps the counts of `key_limits` over a restart.")
+    ] = None
+    shared_counters: Annotated[
+        Text | None,
+        Meta(description="Redis or Valkey that holds the counts of several servers: redis:// or rediss://."),
+    ] = None
+    shared_counters_password: Annotated[Text | None, Meta(description="Its password.")] = None
+    shared_counters_password_env: Annotated[
+        Text | None, Meta(description="Environment variable that holds its password.")
+    ] = None
+    shared_counters_password_file: Annotated[
+        Path | None, Meta(description="File that holds its password.")
     ] = None
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,10 +23,38 @@ def auth_faults(auth: AuthConfig) -> Iterator[Problem]:
         path = getattr(auth, key)
         if isinstance(path, Path) and not path.parent.is_dir():
             yield Problem(("auth", key), f"there is no directory {path.parent}")
+    revoked = auth.jwt_revoked_file
+    if revoked is not None and not revoked.is_file():
+        yield Problem(("auth", "jwt_revoked_file"), f"there is no file {revoked}")
     if auth.issuers and find_spec("cryptography") is None:
         yield Problem(("auth", "issuers"), "signatures need the package cryptography; install arriero[jwt]")
+    yield from _shared_counters(auth)
     for index, issuer in enumerate(auth.issuers):
         yield from _issuer(("auth", "issuers", index), issuer)
+
+
+def _shared_counters(auth: AuthConfig) -> Iterator[Problem]:
+    if auth.shared_counters is None:
+        if auth.shared_counters_password is not None:
+            yield Problem(("auth", "shared_counters_password"), "has no meaning without shared_counters")
+        return
+    path = ("auth", "shared_counters")
+    if not _is_counter_address(auth.shared_counters):
+        yield Problem(path, "expected an address such as redis://host:6379/0 or rediss://host:6380/0")
+    elif auth.shared_counters_password is not None and urlsplit(auth.shared_counters).password:
+        yield Problem(path, "holds a password already, beside shared_counters_password")
+    if find_spec("redis") is None:
+        yield Problem(path, "shared counters need the package redis; install arriero[redis]")
+
+
+def _is_counter_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    is_numbered = re.fullmatch(r"/?|/[0-9]{1,5}", parts.path) is not None
+    return is_usable and parts.scheme in ("redis", "rediss") and is_numbered and not parts.query
 
 
 def _issuer(path: KeyPath, issuer: IssuerConfig) -> Iterator[Problem]:

@@ -25,6 +25,8 @@ from arriero.config.schema import (
     TaskConfig,
     socket_address,
 )
+from arriero.config.telemetry import telemetry_faults
+from arriero.config.tls_checks import tls_faults
 from arriero.config.weights import weights_fault
 
 ORIGIN = re.compile(r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+")
@@ -35,7 +37,9 @@ NAME = re.compile(r"[^\x00-\x1f\x7f/\\]{1,128}")
 def faults(config: Config) -> Iterator[Problem]:
     """Yield everything for which the configuration must be refused."""
     yield from _server(config)
+    yield from tls_faults(config.server.tls)
     yield from auth_faults(config.auth)
+    yield from telemetry_faults(config.telemetry)
     for kind, names in (("models", config.models), ("tasks", config.tasks), ("memories", config.memories)):
         for name in names:
             if not NAME.fullmatch(name) or name.startswith(".") or name != name.strip():

@@ -19,6 +19,8 @@ from arriero.config.memory import MemorizationConfig, MemoryConfig, VectorStores
 from arriero.config.remote import GuardKeys, PoktConfig, RemoteModelConfig
 from arriero.config.samplers import SamplingKeys, sampling_chain, written_chain
 from arriero.config.table import Count, CountOrZero, Seconds, Table, Text
+from arriero.config.telemetry import TelemetryConfig
+from arriero.config.tls import TlsConfig
 from arriero.sampling import AnySampler
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
@@ -43,6 +45,7 @@ class ServerConfig(Table, frozen=True):
     reload: Annotated[
         bool, Meta(description="Read the configuration again when its file changes. SIGHUP always does.")
     ] = False
+    tls: Annotated[TlsConfig | None, Meta(description="Speak TLS. Absent = plain HTTP.")] = None
 
     @property
     def host(self) -> str:
@@ -53,6 +56,11 @@ class ServerConfig(Table, frozen=True):
     def port(self) -> int:
         """The port to bind; 0 = any free one."""
         return socket_address(self.bind_address)[1]
+
+    @property
+    def scheme(self) -> str:
+        """How the server's addresses begin."""
+        return "http" if self.tls is None else "https"
 
     @property
     def is_loopback(self) -> bool:
@@ -81,6 +89,13 @@ class LimitsConfig(Table, frozen=True):
     max_connections_per_address: Annotated[
         Count | None,
         Meta(description="Open connections from one address. Absent = 256, from this machine any number."),
+    ] = None
+    max_auth_failures: Annotated[
+        Count | None,
+        Meta(
+            description="Wrong or missing keys a minute from one address; more get 429. Absent = 60, from "
+            "this machine any number."
+        ),
     ] = None
     max_header_bytes: Annotated[Count, Meta(description="Request line and headers together.")] = 64 * 1024
     max_headers: Annotated[Count, Meta(description="Headers of a request.")] = 100
@@ -113,24 +128,9 @@ class LimitsConfig(Table, frozen=True):
         Seconds,
         Meta(description="Seconds without a sign of life after which a busy engine process is ended."),
     ] = 60.0
-
-
-class TelemetryConfig(Table, frozen=True):
-    """[telemetry]: what the server tells about itself."""
-
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="Least severe log lines to write.")
-    ] = "info"
-    log_format: Annotated[
-        Literal["logfmt", "json"], Meta(description="How each line of the log is written.")
-    ] = "logfmt"
-    log_prompts: Annotated[
-        bool, Meta(description="Write what callers ask into the line of each request.")
-    ] = False
-    metrics: Annotated[
-        Literal["admin", "public", "off"],
-        Meta(description="Who may read /metrics: keys that may administrate, anybody, nobody."),
-    ] = "admin"
+    engine_crashes: Annotated[
+        Count, Meta(description="Ends of an engine process within a minute after which it is left to rest.")
+    ] = 5
 
 
 class ModelConfig(GuardKeys, frozen=True):
@@ -165,6 +165,10 @@ class ModelConfig(GuardKeys, frozen=True):
             " at most 16384 unless one context is longer."
         ),
     ] = None
+    prefix_store_bytes: Annotated[
+        CountOrZero,
+        Meta(description="Main memory for evaluated text that no answer uses at the moment. 0 = none."),
+    ] = 512 * 1024 * 1024
     batch_size: Annotated[Count, Meta(description="Most tokens of one decode call.")] = 512
     use_gpu: Annotated[bool, Meta(description="Put layers on the GPU.")] = False
     gpu_layers: Annotated[

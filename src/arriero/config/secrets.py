@@ -13,7 +13,9 @@ from arriero.config.locate import KeyPath
 from arriero.config.memory import MemoryConfig, QdrantStore, StoreConfig
 from arriero.config.problem import Problem
 from arriero.config.remote import RemoteModelConfig, UpstreamConfig
-from arriero.config.schema import AnyModelConfig, Config
+from arriero.config.schema import AnyModelConfig, Config, ServerConfig
+from arriero.config.telemetry import TelemetryConfig
+from arriero.config.tls import TlsConfig
 
 MAX_SECRET_BYTES = 65536
 
@@ -30,6 +32,7 @@ def with_secrets(config: Config, env: Mapping[str, str], problems: list[Problem]
     if jwt is not None:
         jwt = _with_secret(jwt, env, problems)
     auth = msgspec.structs.replace(auth, allowed_keys=keys, jwt_private_key=jwt)
+    auth = _with_counters_password(auth, env, problems)
     models: dict[str, AnyModelConfig] = {
         name: _with_upstream_key(model, name, env, problems)
         if isinstance(model, RemoteModelConfig)
@@ -40,7 +43,41 @@ def with_secrets(config: Config, env: Mapping[str, str], problems: list[Problem]
         name: _with_store(memory, _with_qdrant_key(memory.store, name, env, problems))
         for name, memory in config.memories.items()
     }
-    return msgspec.structs.replace(config, auth=auth, models=models, memories=memories)
+    telemetry = _with_headers(config.telemetry, env, problems)
+    return msgspec.structs.replace(
+        config,
+        server=_with_key_password(config.server, env, problems),
+        auth=auth,
+        models=models,
+        memories=memories,
+        telemetry=telemetry,
+    )
+
+
+def _with_counters_password(auth: AuthConfig, env: Mapping[str, str], problems: list[Problem]) -> AuthConfig:
+    """Return the table with the password of the shared counters, if there is one."""
+    key = "shared_counters_password"
+    given = [name for name in (key, f"{key}_env", f"{key}_file") if getattr(auth, name) is not None]
+    if len(given) > 1:
+        problems.append(Problem(("auth",), f"give one of {key}, {key}_env, {key}_file"))
+        return auth
+    for password in _referred(auth, key, ("auth",), env, problems):
+        auth = msgspec.structs.replace(auth, shared_counters_password=password)
+    return auth
+
+
+def _with_key_password(server: ServerConfig, env: Mapping[str, str], problems: list[Problem]) -> ServerConfig:
+    tls = server.tls
+    if tls is None:
+        return server
+    path = ("server", "tls")
+    given = (tls.key_password, tls.key_password_env, tls.key_password_file)
+    if sum(password is not None for password in given) > 1:
+        problems.append(Problem(path, "give one of key_password, key_password_env, key_password_file"))
+        return server
+    for password in _referred(tls, "key_password", path, env, problems):
+        tls = msgspec.structs.replace(tls, key_password=password)
+    return msgspec.structs.replace(server, tls=tls)
 
 
 def _with_upstream_key(
@@ -74,6 +111,20 @@ def _with_api_key(table: Keyed, path: KeyPath, env: Mapping[str, str], problems:
     return table
 
 
+def _with_headers(
+    telemetry: TelemetryConfig, env: Mapping[str, str], problems: list[Problem]
+) -> TelemetryConfig:
+    """Return the table with the headers for the collector that it has, or refers to."""
+    path = ("telemetry",)
+    given = (telemetry.otlp_headers, telemetry.otlp_headers_env, telemetry.otlp_headers_file)
+    if sum(headers is not None for headers in given) > 1:
+        problems.append(Problem(path, "give one of otlp_headers, otlp_headers_env, otlp_headers_file"))
+        return telemetry
+    for headers in _referred(telemetry, "otlp_headers", path, env, problems):
+        telemetry = msgspec.structs.replace(telemetry, otlp_headers=headers)
+    return telemetry
+
+
 def _with_secret(jwt: JwtKey, env: Mapping[str, str], problems: list[Problem]) -> JwtKey:
     path = ("auth", "jwt_private_key")
     given = [
@@ -88,7 +139,7 @@ def _with_secret(jwt: JwtKey, env: Mapping[str, str], problems: list[Problem]) -
 
 
 def _referred(
-    table: AuthConfig | JwtKey | UpstreamConfig | QdrantStore,
+    table: AuthConfig | JwtKey | UpstreamConfig | QdrantStore | TelemetryConfig | TlsConfig,
     key: str,
     path: KeyPath,
     env: Mapping[str, str],

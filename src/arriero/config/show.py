@@ -18,7 +18,10 @@ from arriero.config.schema import Config, ModelConfig
 
 MASK = "***"
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-SECRET_KEYS = frozenset({"allowed_keys", "api_key", "symmetric"})
+SECRET_KEYS = frozenset(
+    {"allowed_keys", "api_key", "key_password", "otlp_headers", "shared_counters_password", "symmetric"}
+)
+ADDRESS_KEYS = frozenset({"shared_counters", "url"})
 
 
 def shown(config: Config) -> str:
@@ -92,7 +95,7 @@ def _masked(document: dict[str, Any]) -> dict[str, Any]:
         elif key in SECRET_KEYS:
             # What a reference led to is left out, so that what is shown can be loaded.
             masked |= {} if {f"{key}_env", f"{key}_file"} & document.keys() else {key: MASK}
-        elif key == "url" and isinstance(value, str):
+        elif key in ADDRESS_KEYS and isinstance(value, str):
             masked[key] = _masked_url(value)
         else:
             masked[key] = _masked(value) if isinstance(value, dict) and key != "json_schema" else value

@@ -6,7 +6,6 @@ leap seconds only in UTC, no punycode in host names, regular expressions with tw
 
 from __future__ import annotations
 
-DIGITS_2 = "[0-9]{2}"
 LEAP_YEAR = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
 MONTH_DAY = (
     "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"

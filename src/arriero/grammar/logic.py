@@ -73,8 +73,7 @@ def _exactly_one(
     branches: list[tuple[Path, object]],
     members: Mapping[str, Any],
 ) -> Schema:
-    if len(branches) > MAX_BRANCHES:
-        raise rewriter.refusal(branches[0][0][:-1], f"more than {MAX_BRANCHES} branches cannot be compared")
+    _check_number(rewriter, branches)
     overlapping: dict[int, list[int]] = {index: [] for index in range(len(branches))}
     for left, right in combinations(overlapping, 2):
         if not _apart(rewriter, branches[left][1], branches[right][1], members):
@@ -97,8 +96,7 @@ def _not_exactly_one(
     members: Mapping[str, Any],
 ) -> Schema:
     """Return the schema of the values that conform to none of the branches, or to two of them."""
-    if len(branches) > MAX_BRANCHES:
-        raise rewriter.refusal(branches[0][0][:-1], f"more than {MAX_BRANCHES} branches cannot be compared")
+    _check_number(rewriter, branches)
     none = all_of([negated(rewriter, raw, path) for path, raw in branches])
     pairs = (
         all_of([rewriter.schema(raw, path), rewriter.schema(other, place)])
@@ -106,6 +104,12 @@ def _not_exactly_one(
         if not _apart(rewriter, raw, other, members)
     )
     return any_of([none, *pairs])
+
+
+def _check_number(rewriter: Rewriter, branches: list[tuple[Path, object]]) -> None:
+    """Refuse more branches than can be compared with each other."""
+    if len(branches) > MAX_BRANCHES:
+        raise rewriter.refusal(branches[0][0][:-1], f"more than {MAX_BRANCHES} branches cannot be compared")
 
 
 def _apart(rewriter: Rewriter, left: object, right: object, members: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from arriero.server.auth import Authenticate
 from arriero.server.context import Context
 from arriero.server.cors import cors_options
 from arriero.server.errors import Unexpected, answer_error
+from arriero.server.openapi import answering
 from arriero.server.rates import Metered
 from arriero.server.request_id import RequestIds
 from arriero.server.routes import keys, models, ops, pokt, tasks
@@ -77,6 +78,7 @@ def below(prefix: str, routes: list[BaseRoute]) -> Iterator[BaseRoute]:
 
 GUARDED: list[BaseRoute] = [
     Route("/version", ops.version),
+    Route("/openapi.json", answering(lambda: ROUTES)),
     Route("/tokenize", only_remote(GuardRoute.TOKENIZE), methods=POST),
     Route("/pokt/{name}", pokt.document),
     *below("/v1", V1),

@@ -33,6 +33,7 @@ ENGINE = (
     ("num_requests_running", "Completions that are generated now.", False, "running"),
     ("num_requests_waiting", "Completions that wait for a place in the batch.", False, "waiting"),
     ("kv_cache_tokens_used", "Tokens in the KV cache.", False, "used_cells"),
+    ("prefix_store_bytes", "Evaluated text that rests in main memory.", False, "stored_bytes"),
     (
         "prefix_cache_queries",
         "Tokens of prompts that were looked for in the cache.",
@@ -81,6 +82,15 @@ def _of_server(standing: Standing, context: Context) -> Iterator[Family]:
         yield total(name, f"Requests refused as {code}.", (), _one(errors.get((code,), 0)))
     dropped = standing.log_writer.dropped if standing.log_writer else 0
     yield total("log_lines_dropped", "Lines that could not be written.", (), _one(dropped))
+    if (tracer := standing.observer.tracer) is not None:
+        sent = [
+            (("exported",), float(tracer.exporter.exported)),
+            (("dropped",), float(tracer.exporter.dropped)),
+        ]
+        yield total("spans", "Spans of requests, by what became of them.", ("outcome",), sent)
+    if (shared := standing.rates.shared) is not None:
+        yield gauge("shared_counters_up", "Whether Redis is asked.", (), _one(shared.is_up))
+        yield total("shared_counters_outages", "How often Redis was lost.", (), _one(shared.outages))
     if (edge := standing.edge) is not None:
         yield gauge("connections", "Open connections.", (), _one(edge.num_connections))
         yield gauge("held_body_bytes", "Request bodies in memory.", (), _one(edge.held_body_bytes))
@@ -103,6 +113,8 @@ def _of_models(context: Context) -> Iterator[Family]:
     yield gauge("kv_cache_usage_ratio", "Share of the KV cache that is used.", MODEL, usage)
     restarts = [((name,), float(getattr(model, "restarts", 0))) for name, model in models.items()]
     yield total("engine_restarts", "Engine processes that were started again.", MODEL, restarts)
+    is_open = [((name,), float(getattr(model, "has_open_circuit", False))) for name, model in models.items()]
+    yield gauge("engine_circuit_open", "Whether an engine process has ended too often.", MODEL, is_open)
 
 
 def _kv_usage(stats: object) -> float:
@@ -184,22 +196,21 @@ async def status_of(standing: Standing, context: Context, principal: Principal) 
         "status": "draining" if standing.is_draining else "ok",
         "version": __version__,
         "uptime_s": round(time.time() - standing.started_at, 1),
-        "models": {name: _local_state(runtime.models[name]) for name in context.model_names(principal)}
+        "models": {name: local_state(runtime.models[name]) for name in context.model_names(principal)}
         | {name: _remote_state(context, name) for name in context.remote_names(principal)},
         "tasks": context.task_names(principal),
         "memories": {name: _memory_state(memory, counts[name]) for name, memory in memories.items()},
     }
 
 
-def _local_state(model: Any) -> dict[str, Any]:
+def local_state(model: Any) -> dict[str, Any]:
+    """Return how a local model is, and why it cannot serve."""
+    circuit = "open" if getattr(model, "has_open_circuit", False) else "closed"
+    told = {"kind": "local", "circuit": circuit, "restarts": getattr(model, "restarts", 0)}
     if model.is_ready:
-        return {"kind": "local", "state": "ready", "restarts": getattr(model, "restarts", 0)}
-    return {
-        "kind": "local",
-        "state": getattr(model, "state", "loading"),
-        "reason": getattr(model, "problem", None),
-        "restarts": getattr(model, "restarts", 0),
-    }
+        return {**told, "state": "ready"}
+    state = getattr(model, "state", "loading")
+    return {**told, "state": state, "reason": getattr(model, "problem", None)}
 
 
 def _remote_state(context: Context, name: str) -> dict[str, Any]:

@@ -167,7 +167,7 @@ class Context:
     def lane(self, principal: Principal, task: Task | None = None) -> Lane:
         """Return the principal's way to a place, on a task's model or on one that runs here."""
         is_remote = task is not None and task.config.model in self.runtime.config.remote_models
-        return (self.open_gate if is_remote else self.gate).of(principal.tenant)
+        return (self.open_gate if is_remote else self.gate).of(principal.tenant, principal.priority)
 
     def guard(self, principal: Principal, name: str | None) -> Guard | None:
         """Return what guards the model of this name, or every name that is not known; None if nothing does.

@@ -16,6 +16,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.websockets import WebSocket
 
 from arriero import errors
@@ -23,6 +24,8 @@ from arriero.guard.failure import UpstreamFailed, UpstreamTimeout
 from arriero.server.record import note_error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
@@ -211,7 +214,7 @@ def headers_of(error: errors.ArrieroError) -> dict[str, str]:
         case errors.NotSupported() | errors.DiskFull() | errors.Damaged():
             return {"x-should-retry": "false"}  # OpenAI's clients repeat every 5xx but this
         case errors.Unavailable():
-            return {"retry-after": "1"}
+            return {"retry-after": str(error.retry_after_s)}
         case errors.Unauthorized():
             return {"www-authenticate": "Bearer"}
         case _:
@@ -226,9 +229,22 @@ async def answer_error(connection: HTTPConnection, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)
         response = error_response(connection, _own_error(connection, exc))
         response.headers.update(exc.headers or {})
+        if exc.status_code == 405:
+            response.headers["allow"] = ", ".join(sorted(_methods(connection.app.routes, connection.scope)))
     if isinstance(connection, WebSocket):
         await connection.send_denial_response(response)
     return response
+
+
+def _methods(routes: Iterable[BaseRoute], scope: Scope) -> Iterator[str]:
+    """Yield the methods of a path; several routes may share it."""
+    for route in routes:
+        if route.matches(scope)[0] is Match.NONE:
+            continue
+        if isinstance(route, Mount):
+            yield from _methods(route.routes, scope)
+        elif isinstance(route, Route):
+            yield from route.methods or ()
 
 
 def _own_error(connection: HTTPConnection, exc: HTTPException) -> errors.ArrieroError:

@@ -21,7 +21,7 @@ from arriero.server.request_log import moment, written
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from arriero.config.schema import TelemetryConfig
+    from arriero.config.telemetry import TelemetryConfig
 
 MAX_QUEUED = 10_000
 CLOSE_S = 2.0
@@ -105,6 +105,7 @@ def logging_to_stderr(telemetry: TelemetryConfig) -> Iterator[LogWriter]:
     root = logging.getLogger()
     root.addHandler(writer)
     root.setLevel(telemetry.log_level.upper())
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # else a line for each request that we send
     try:
         yield writer
     finally:

@@ -167,6 +167,7 @@ class Serving:
         await asyncio.gather(*self._retiring, return_exceptions=True)
         await self._newest.close()
         self._standing.close()
+        await self._standing.rates.wait_closed()
 
 
 async def _opened(opener: Opener, standing: Standing, config: Config) -> Generation:
@@ -181,7 +182,13 @@ def unchangeable(old: Config, new: Config) -> list[str]:
     """Return the keys that differ and cannot change while a server runs."""
     pairs = {
         "server.bind_address": (old.server.bind_address, new.server.bind_address),
+        "server.tls": (old.server.tls is None, new.server.tls is None),
         "auth.usage_store": (old.auth.usage_store, new.auth.usage_store),
+        "auth.shared_counters": (old.auth.shared_counters, new.auth.shared_counters),
         "telemetry.log_format": (old.telemetry.log_format, new.telemetry.log_format),
+        "telemetry.otlp_endpoint": (old.telemetry.otlp_endpoint, new.telemetry.otlp_endpoint),
+        "telemetry.otlp_service_name": (old.telemetry.otlp_service_name, new.telemetry.otlp_service_name),
+        "telemetry.otlp_sample_ratio": (old.telemetry.otlp_sample_ratio, new.telemetry.otlp_sample_ratio),
+        "telemetry.otlp_headers": (old.telemetry.otlp_headers, new.telemetry.otlp_headers),
     }
     return [key for key, (before, after) in pairs.items() if before != after]

@@ -13,10 +13,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from arriero.errors import ConfigError
 from arriero.runtime import Pieces, open_runtime
@@ -26,6 +26,7 @@ from arriero.server.edge.limits import limits_of
 from arriero.server.notify import Notifier
 from arriero.server.reload import Generation, Serving
 from arriero.server.standing import Standing
+from arriero.server.tls import Certificate, stamp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,10 +104,10 @@ def bound_socket(server: ServerConfig) -> socket.socket:
     return listener
 
 
-def address(listener: socket.socket) -> str:
+def address(listener: socket.socket, scheme: str = "http") -> str:
     """Return the URL that reaches a listening socket."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 async def _serve(
@@ -124,18 +125,20 @@ async def _serve(
     with stop.on_signals(on_hangup), suppress(asyncio.CancelledError):
         standing = Standing.of_config(config)
         standing.log_writer = log_writer
+        tls = config.server.tls
         try:
+            certificate = None if tls is None else Certificate(tls)
             serving = await Serving.begin(opener, standing, config)
         except BaseException:
             standing.close()
             raise
         try:
-            await serving.edge.start(listener)
+            await serving.edge.start(listener, None if certificate is None else certificate.context)
             gc.collect()
             gc.freeze()  # what is there now stays: later collections need not look at it
-            announce(f"Arriero is ready at {address(listener)}")
+            announce(f"Arriero is ready at {address(listener, config.server.scheme)}")
             notifier.ready("serving")
-            async with notifier.watched(), reloading(serving, notifier, source, wanted):
+            async with notifier.watched(), reloading(serving, notifier, source, wanted, certificate):
                 await stop.wait_told()
             notifier.stopping()
             await _drained(serving, standing)
@@ -155,51 +158,56 @@ async def _drained(serving: Serving, standing: Standing) -> None:
 
 @asynccontextmanager
 async def reloading(
-    serving: Serving, notifier: Notifier, source: Source | None, wanted: asyncio.Event
+    serving: Serving,
+    notifier: Notifier,
+    source: Source | None,
+    wanted: asyncio.Event,
+    certificate: Certificate | None,
 ) -> AsyncIterator[None]:
-    """Read the configuration again when it is wanted, or when its file has changed, while the block runs."""
-    if source is None:
-        yield
-        return
-    jobs = [
-        asyncio.create_task(_reload_often(serving, notifier, source.reread, wanted)),
-        asyncio.create_task(_watch(serving, source.path, wanted)),
-    ]
+    """Read the configuration again when it is wanted, or when its file has changed, while the block runs.
+
+    A certificate is renewed then too, and when only its own files have changed.
+    """
+    work: list[Coroutine[Any, Any, None]] = []
+    if source is not None:
+        work.append(_reload_often(serving, notifier, source.reread, wanted, certificate))
+        work.append(_watch(serving, source.path, wanted))
+    if certificate is not None:
+        work.append(certificate.watch(lambda: serving.config.server.tls))
+    jobs = [asyncio.create_task(one) for one in work]
     try:
         yield
     finally:
         for job in jobs:
             job.cancel()
-        await asyncio.wait(jobs)
+        await asyncio.gather(*jobs, return_exceptions=True)
 
 
 async def _watch(serving: Serving, path: Path, wanted: asyncio.Event) -> None:
     """Look at the file now and then, for as long as its configuration says so."""
-    seen = _stamp(path)
+    seen = stamp(path)
     while True:
         await asyncio.sleep(WATCH_S)
-        stamp = _stamp(path)
-        if stamp != seen and stamp is not None and serving.config.server.reload:
+        now = stamp(path)
+        if now != seen and now is not None and serving.config.server.reload:
             wanted.set()
-        seen = stamp or seen
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+        seen = now or seen
 
 
 async def _reload_often(
-    serving: Serving, notifier: Notifier, reread: Callable[[], Config], wanted: asyncio.Event
+    serving: Serving,
+    notifier: Notifier,
+    reread: Callable[[], Config],
+    wanted: asyncio.Event,
+    certificate: Certificate | None,
 ) -> None:
     while True:
         await wanted.wait()
         wanted.clear()
         notifier.reloading()
         is_done = await serving.reload(reread)
+        if certificate is not None:
+            is_done = await certificate.renew(serving.config.server.tls) and is_done
         notifier.ready("serving" if is_done else "serving; the last configuration was refused")
 
 

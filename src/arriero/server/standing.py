@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from arriero.access.failures import AuthFailures
 from arriero.access.tickets import Tickets
 from arriero.server.observe import Observer
 from arriero.server.rates import Rates
@@ -25,6 +26,7 @@ class Standing:
     rates: Rates
     observer: Observer
     tickets: Tickets = field(default_factory=Tickets)
+    auth_failures: AuthFailures = field(default_factory=AuthFailures)
     started_at: float = field(default_factory=time.time)
     context: Context | None = None
     edge: Edge | None = None

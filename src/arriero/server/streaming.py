@@ -21,7 +21,7 @@ from arriero.server.errors import Internal
 from arriero.server.record import note_error, record_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
@@ -101,7 +101,7 @@ class EventStream:
         failed: Callable[[ArrieroError], bytes],
         keep_alive_s: float,
         keep_alive: bytes = KEEP_ALIVE,
-        head: list[tuple[bytes, bytes]] = HEAD,
+        head: Sequence[tuple[bytes, bytes]] = HEAD,
         stall_s: float = STALL_S,
     ) -> None:
         self._work = work

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+import msgspec
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -14,7 +15,7 @@ from arriero.errors import InvalidRequest, PayloadTooLarge, UnreadableDocument
 from arriero.extract.detect import Format
 from arriero.memory.job import Source
 from arriero.memory.records import Attribute
-from arriero.server.body import bounded_stream, decoded
+from arriero.server.body import bounded_stream
 from arriero.server.errors import UnsupportedMediaType
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ async def form_sources(request: Request, *, max_bytes: int) -> list[Source]:
 
 async def read_form(request: Request, limit: int) -> FormData:
     """Return a form of at most `limit` bytes, to be closed. Raises PayloadTooLarge, InvalidRequest."""
+    if not is_form(request):
+        raise InvalidRequest(f"the body must be a form: Content-Type: {MULTIPART}")
     stream: AsyncGenerator[bytes, None] = bounded_stream(request, limit)
     parser = MultiPartParser(
         request.headers, stream, max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=FIELD_BYTES
@@ -108,7 +111,10 @@ def attributes_of(text: str | None) -> dict[str, Attribute]:
     """Return attributes out of a JSON object. Raises InvalidRequest."""
     if not text:
         return {}
-    found = decoded(text.encode(errors="replace"), dict[str, Attribute])
+    try:
+        found = msgspec.json.decode(text.encode(errors="replace"), type=dict[str, Attribute])
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise InvalidRequest(f"attributes: {exc}", param="attributes") from exc
     if len(found) > MAX_ATTRIBUTES or any(not key or len(key) > 256 for key in found):
         raise InvalidRequest(
             f"attributes: at most {MAX_ATTRIBUTES}, with names of 1 to 256 characters", param="attributes"

@@ -27,7 +27,7 @@ from arriero.server.record import Meter
 from arriero.server.streaming import closing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from starlette.websockets import WebSocket
 
@@ -144,7 +144,7 @@ class Chat:
         lane: Lane,
         config: Config,
         *,
-        admit: Callable[[], Admission],
+        admit: Callable[[], Awaitable[Admission]],
         shows_hidden: bool = False,
     ) -> None:
         self._websocket = websocket
@@ -231,7 +231,7 @@ class Chat:
         await self._send(ending)
 
     async def _admitted(self, number: int, said: Said) -> Delta | None:
-        admission = self._admit()
+        admission = await self._admit()
         meter = Meter(prompt_size=len(said.prompt or ""), began_at=time.monotonic())
         try:
             return await self._stream(number, said, meter)
