@@ -342,7 +342,7 @@ async def test_embeddings_tell_like_from_unlike(embedder: LocalModel) -> None:
 
 
 async def test_a_batch_gives_the_vectors_of_single_inputs(embedder: LocalModel) -> None:
-    """More inputs than one batch holds come back whole and in order, but for what eight bits a weight cost."""
+    """More inputs than one batch holds come back whole and in order; eight bits a weight cost some digits."""
     texts = [
         f"Sentence number {n} is about {'mules' if n % 2 else 'llamas'}." * (1 + n % 5) for n in range(70)
     ]
