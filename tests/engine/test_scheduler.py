@@ -7,7 +7,7 @@ import random
 import pytest
 
 from arriero.engine.plan import CopyIn, CopyOut, Drop, Plan, Share
-from arriero.engine.scheduler import REST_STEPS, Limits, Scheduler
+from arriero.engine.scheduler import KEPT_CELLS, REST_STEPS, Limits, Scheduler
 from arriero.engine.sequence import Sequence, State
 
 
@@ -40,7 +40,19 @@ class Cache:
 
     def step(self, budget: int = 1000) -> Plan:
         """Do as `step`, and check that every sequence finds in its slot what it counts on."""
-        plan = self._scheduler.plan(budget)
+        plan = self.carry_out(self._scheduler.plan(budget))
+        for row in plan.rows:
+            held = self._slots.setdefault(row.sequence.slot, [])
+            assert held == list(row.sequence.tokens[: row.sequence.evaluated])
+            held += row.sequence.tokens[row.sequence.evaluated : row.sequence.evaluated + row.count]
+        self._scheduler.evaluated(plan)
+        for row in plan.rows:
+            if not row.sequence.pending:
+                row.sequence.tokens.append(7)
+        return plan
+
+    def carry_out(self, plan: Plan) -> Plan:
+        """Do the operations of a plan."""
         for operation in plan.operations:
             match operation:
                 case Share(source, target, count):
@@ -56,14 +68,6 @@ class Cache:
                     assert not self._slots.get(slot)
                     self._slots[slot] = list(stored.data)
                     self.num_copies += 1
-        for row in plan.rows:
-            held = self._slots.setdefault(row.sequence.slot, [])
-            assert held == list(row.sequence.tokens[: row.sequence.evaluated])
-            held += row.sequence.tokens[row.sequence.evaluated : row.sequence.evaluated + row.count]
-        self._scheduler.evaluated(plan)
-        for row in plan.rows:
-            if not row.sequence.pending:
-                row.sequence.tokens.append(7)
         return plan
 
 
@@ -325,6 +329,20 @@ def test_a_stored_turn_serves_its_tenant_only_and_goes_with_the_next() -> None:
     assert not any(stored.tenant == "a" for stored in scheduler.store)
 
 
+def test_while_nothing_runs_all_but_what_was_used_last_is_put_away() -> None:
+    """One prefix at a time, the least recently used first, until few cells are taken."""
+    scheduler = make(cells=4 * KEPT_CELLS, batch_size=KEPT_CELLS, stored_bytes=10_000)
+    cache = Cache(scheduler)
+    for id in (1, 2, 3):
+        prompt = range(1000 * id, 1000 * id + KEPT_CELLS // 2)
+        served_alone(cache, scheduler, sequence(id, prompt, continued=False), 1)
+    cache.carry_out(scheduler.take_operations())
+
+    assert [bool(cache.carry_out(scheduler.tidy()).operations) for _ in range(3)] == [True, False, False]
+    assert [resident.tokens[0] for resident in scheduler.idle.values()] == [2000, 3000]
+    assert [stored.tokens[0] for stored in scheduler.store] == [1000]
+
+
 def test_without_a_store_idle_prefixes_stay() -> None:
     """What could not come back is kept in the cells."""
     scheduler = make()
@@ -359,6 +377,8 @@ def test_random_traffic_keeps_the_books(seed: int, stored: int) -> None:
         if unserved and rng.random() < 0.3:
             scheduler.add(unserved.pop())
         cache.step(budget=rng.choice((8, 32)))
+        if not scheduler.running and not scheduler.waiting:
+            cache.carry_out(scheduler.tidy())
         for s in list(scheduler.running):
             is_full = len(s.tokens) >= s.reserve
             if (s.state is State.DECODE and is_full) or rng.random() < 0.01:

@@ -17,22 +17,26 @@ class Diary:
     def __init__(self, *batches: int) -> None:
         self.noted: list[str] = []
         self._batches = list(batches)
-        self._left = 0
+        self._left = self._chores = 0
 
     @property
     def is_idle(self) -> bool:
         return self._left == 0
 
-    def rest(self) -> None:
+    def rest(self) -> bool:
         self.noted.append("rest")
+        self._chores -= 1
+        return self._chores >= 0
 
     def step(self) -> None:
-        self.noted.append("step")
-        self._left -= 1
+        if self._left:
+            self.noted.append("step")
+            self._left -= 1
 
     def handle(self, command: wire.Command) -> None:
         assert isinstance(command, wire.Abort)
         self._left += command.id
+        self._chores = 1
 
     def take(self, *, wait: bool) -> list[wire.Command]:
         if not wait:
@@ -43,10 +47,14 @@ class Diary:
 
 
 def test_it_rests_before_it_waits() -> None:
-    """Before each time without work the engine is told, and not between the steps of one piece of work."""
+    """Without work the engine tidies until nothing is left of that, and then waits."""
     diary = Diary(3, 1)
 
     with pytest.raises(EOFError):
         work(cast("Engine", diary), cast("Inbox", diary))
 
-    assert diary.noted == ["rest", "step", "step", "step", "rest", "step", "rest"]
+    assert diary.noted == [
+        *("rest", "step", "step", "step"),
+        *("rest", "rest", "step"),
+        *("rest", "rest"),
+    ]

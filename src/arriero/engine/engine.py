@@ -113,9 +113,12 @@ class Engine:
             logger.exception("request %d failed", id)
             self._refuse(id, EngineError("the engine failed on this request; its log says why"))
 
-    def rest(self) -> None:
-        """Take note that nothing is to be done for a while."""
+    def rest(self) -> bool:
+        """Use a time without work for a little tidying; say whether there is more of it."""
         self._threads.pause()
+        plan = self._scheduler.tidy()
+        self._carry_out(plan)
+        return bool(plan.operations)
 
     def step(self) -> None:
         """Do one piece of work: a batch of embeddings, or one decode call with its sampling."""

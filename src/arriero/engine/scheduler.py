@@ -30,6 +30,9 @@ MIN_SHARED = 16
 REST_STEPS = 16
 """An idle prefix that so many steps have not used makes way: attention walks over its cells at each."""
 
+KEPT_CELLS = 512
+"""Idle prefixes that stay in the cells while nothing runs: what was used last is likely to be used next."""
+
 MAX_PROMPT_OUTPUTS = 32
 """Prompt tokens of which logits may be wanted in one batch: each costs a row of the whole vocabulary."""
 
@@ -93,6 +96,12 @@ class Scheduler:
         plan = Plan(self._operations, [])
         self._operations = []
         return plan
+
+    def tidy(self) -> Plan:
+        """Return what puts one idle prefix away while nothing runs; empty when they are few. No batch."""
+        if self.store.is_on and len(self.idle) > 1 and self.cells.used > KEPT_CELLS:
+            self._put_away(least_recent(self.idle.values())[0])
+        return self.take_operations()
 
     def evaluated(self, plan: Plan) -> None:
         """Take note that a plan's batch was evaluated."""

@@ -73,10 +73,8 @@ def _serve(connection: socket.socket) -> None:
 def work(engine: Engine, inbox: Inbox) -> None:
     """Do what comes, until nothing can come any more: then EOFError is raised."""
     while True:
-        is_idle = engine.is_idle
-        if is_idle:
-            engine.rest()
-        for command in inbox.take(wait=is_idle):
+        is_at_rest = engine.is_idle and not engine.rest()
+        for command in inbox.take(wait=is_at_rest):
             engine.handle(command)
         engine.step()
 
