@@ -230,22 +230,24 @@ async def test_sessions_over_one_new_prelude_evaluate_it_once(model: LocalModel)
     assert sorted(await asyncio.gather(*(session(n) for n in range(6)))) == [0] + [size] * 5
 
 
-async def test_an_unused_prefix_rests_in_main_memory_and_comes_back(model: LocalModel) -> None:
-    """A decode moves it out of its way; the same prompt finds it again and goes on as before."""
-    prompt = "Seven llamas carried salt over the pass. " * 8 + "Seven llamas carried"
+async def test_unused_prefixes_rest_in_main_memory_and_come_back(model: LocalModel) -> None:
+    """A decode moves them out of its way, what they share once; the same prompts go on as before."""
+    base = "Seven llamas carried salt over the pass. " * 6
+    prompts = [base + own * 6 for own in ("The driver sings of home. ", "A condor turns above them. ")]
 
-    async def asked() -> tuple[str, int]:
+    async def asked(prompt: str) -> tuple[str, int]:
         text, last = await answer(model, ask(prompt, max_tokens=5))
         assert last.usage is not None
         return text, last.usage.prompt_tokens - last.usage.cached_tokens
 
-    await asked()
-    before = await asked()
+    for prompt in prompts:
+        await asked(prompt)
+    before = [await asked(prompt) for prompt in prompts]
     await deltas(model, ask("Once upon a time", max_tokens=3 * REST_STEPS, ignore_eos=True))
-    assert model.stats.stored_prefixes >= 1
+    assert model.stats.stored_prefixes >= 2
     assert model.stats.stored_bytes > 0
-    assert await asked() == before
-    assert before == (" salt over the pass.", 1)
+    assert [await asked(prompt) for prompt in prompts] == before
+    assert [count for _, count in before] == [1, 1]
 
 
 async def test_cancelling_frees_the_place(model: LocalModel) -> None:

@@ -63,10 +63,11 @@ class Cache:
                     self._slots.pop(slot, None)
                 case CopyOut(slot, stored):
                     assert self._slots[slot] == list(stored.tokens)
-                    self._scheduler.store.fill(stored, list(stored.tokens))
+                    self._scheduler.store.fill(stored, list(stored.tokens[stored.first :]))
                 case CopyIn(stored, slot):
-                    assert not self._slots.get(slot)
-                    self._slots[slot] = list(stored.data)
+                    held = self._slots.setdefault(slot, [])
+                    assert held == list(stored.tokens[: stored.first])
+                    held += stored.data
                     self.num_copies += 1
         return plan
 
@@ -302,6 +303,39 @@ def test_an_idle_prefix_makes_way_and_comes_back() -> None:
     assert (again.cached, cache.num_copies) == (60, 1)
 
 
+def test_of_prefixes_that_begin_alike_the_beginning_is_stored_once() -> None:
+    """Conversations over one prelude come back on top of it; what adds next to nothing is not stored."""
+    scheduler = make(stored_bytes=1000)
+    cache = Cache(scheduler)
+    prelude = range(100)
+    conversations = [[*prelude, *range(200 * id, 200 * id + 40)] for id in (1, 2)]
+    for id, prompt in enumerate([*conversations, [*prelude, 7]]):
+        served_alone(cache, scheduler, sequence(id, prompt, continued=False, shared=100), 2)
+    other = sequence(8, range(900, 910), 100)
+    scheduler.add(other)
+    for _ in range(6 * REST_STEPS):
+        cache.step()
+
+    assert scheduler.cells.used == other.evaluated
+    assert sorted(len(stored.data) for stored in scheduler.store) == [40, 40, 100]
+    scheduler.finish(other)
+    again = served_alone(cache, scheduler, sequence(9, [*conversations[0], 1], shared=100), 1)
+    assert (again.cached, cache.num_copies) == (140, 2)
+
+
+def test_what_lay_on_top_of_a_lost_prefix_is_not_brought_back() -> None:
+    """Its beginning is evaluated anew."""
+    scheduler = make(stored_bytes=1000)
+    cache = Cache(scheduler)
+    prompt = [*range(100), *range(200, 240)]
+    served_alone(cache, scheduler, sequence(1, prompt, continued=False, shared=100), 2)
+    served_alone(cache, scheduler, sequence(2, range(900, 910), 100), 6 * REST_STEPS)
+    scheduler.store.forget(next(stored for stored in scheduler.store if not stored.first))
+
+    again = served_alone(cache, scheduler, sequence(3, [*prompt, 1], shared=100), 2)
+    assert (again.cached, cache.num_copies) == (0, 0)
+
+
 def test_what_is_stored_stays_within_its_bytes() -> None:
     """The least recently used copies go first."""
     scheduler = make(stored_bytes=100)
@@ -341,6 +375,18 @@ def test_while_nothing_runs_all_but_what_was_used_last_is_put_away() -> None:
     assert [bool(cache.carry_out(scheduler.tidy()).operations) for _ in range(3)] == [True, False, False]
     assert [resident.tokens[0] for resident in scheduler.idle.values()] == [2000, 3000]
     assert [stored.tokens[0] for stored in scheduler.store] == [1000]
+
+
+def test_what_was_used_last_stays_with_what_it_lies_on() -> None:
+    """A conversation and its prelude are not put away while nothing else takes cells."""
+    scheduler = make(cells=4 * KEPT_CELLS, batch_size=2 * KEPT_CELLS, stored_bytes=10_000)
+    cache = Cache(scheduler)
+    prompt = range(2 * KEPT_CELLS)
+    served_alone(cache, scheduler, sequence(1, prompt, continued=False, shared=KEPT_CELLS), 2)
+    cache.carry_out(scheduler.take_operations())
+
+    assert not scheduler.tidy().operations
+    assert len(scheduler.idle) == 2
 
 
 def test_without_a_store_idle_prefixes_stay() -> None:

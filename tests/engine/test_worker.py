@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import cast
 
 import pytest
@@ -23,10 +24,10 @@ class Diary:
     def is_idle(self) -> bool:
         return self._left == 0
 
-    def rest(self) -> bool:
+    def rest(self) -> float | None:
         self.noted.append("rest")
         self._chores -= 1
-        return self._chores >= 0
+        return 0.2 if self._chores >= 0 else None
 
     def step(self) -> None:
         if self._left:
@@ -38,8 +39,9 @@ class Diary:
         self._left += command.id
         self._chores = 1
 
-    def take(self, *, wait: bool) -> list[wire.Command]:
-        if not wait:
+    def take(self, wait_s: float | None) -> list[wire.Command]:
+        self.noted += [f"wait {wait_s}"] if wait_s else []
+        if wait_s is not None:
             return []
         if not self._batches:
             raise EOFError
@@ -47,7 +49,7 @@ class Diary:
 
 
 def test_it_rests_before_it_waits() -> None:
-    """Without work the engine tidies until nothing is left of that, and then waits."""
+    """Without work the engine waits as long as its tidying asks for, and then for ever."""
     diary = Diary(3, 1)
 
     with pytest.raises(EOFError):
@@ -55,6 +57,19 @@ def test_it_rests_before_it_waits() -> None:
 
     assert diary.noted == [
         *("rest", "step", "step", "step"),
-        *("rest", "rest", "step"),
-        *("rest", "rest"),
+        *("rest", "wait 0.2", "rest", "step"),
+        *("rest", "wait 0.2", "rest"),
     ]
+
+
+def test_it_waits_no_longer_than_it_is_told() -> None:
+    """No command within the time: none; then what has come, and EOFError when the other end is closed."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        inbox = Inbox(ours)
+        assert inbox.take(0.001) == []
+        with theirs:
+            theirs.sendall(wire.encode(wire.Abort(7)))
+            assert inbox.take(None) == [wire.Abort(7)]
+        with pytest.raises(EOFError):
+            inbox.take(None)

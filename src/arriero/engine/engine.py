@@ -21,10 +21,10 @@ from arriero.engine.dry import Breakers, breaker_sequences
 from arriero.engine.embedding import EmbeddingQueue
 from arriero.engine.generation import Generation
 from arriero.engine.llama import MAX_SLOTS, Context, Floats, Llama, build_name
-from arriero.engine.plan import CopyIn, CopyOut, Drop, Plan, Row, Share
+from arriero.engine.plan import MAX_PROMPT_OUTPUTS, CopyIn, CopyOut, Drop, Plan, Row, Share
 from arriero.engine.prompt import Prompts
 from arriero.engine.sampler import sample_rows
-from arriero.engine.scheduler import MAX_PROMPT_OUTPUTS, Limits, Scheduler
+from arriero.engine.scheduler import Limits, Scheduler
 from arriero.engine.sequence import Sequence, State
 from arriero.engine.tally import Tally
 from arriero.engine.threads import Threads, look, usable_cpus
@@ -48,6 +48,9 @@ MIN_PREFILL = 32
 COMPILE_LOOK_S = 0.01
 """How long an idle loop waits for a constraint before it looks for commands again."""
 
+TIDY_AFTER_S = 0.2
+"""Time without work after which prefixes are put away: copying them would delay the next request."""
+
 MIN_IDLE_CELLS = 2048
 """Idle prefixes may always take so many cells, until they have to make way for a decode."""
 
@@ -70,6 +73,7 @@ class Engine:
         self._threads = Threads(config.threads, len(self._cpus))
         self._end_tokens: np.ndarray | None = None
         self._token_s = 0.0
+        self._worked_at = 0.0
         self._tally = Tally()
         self._context = self._make_context() if self._generates else None
         self._scheduler = Scheduler(self._limits())
@@ -113,12 +117,18 @@ class Engine:
             logger.exception("request %d failed", id)
             self._refuse(id, EngineError("the engine failed on this request; its log says why"))
 
-    def rest(self) -> bool:
-        """Use a time without work for a little tidying; say whether there is more of it."""
+    def rest(self) -> float | None:
+        """Use a time without work for a little tidying.
+
+        Return the seconds after which to call again if no work has come; None if there is no need.
+        """
         self._threads.pause()
+        soon_s = self._worked_at + TIDY_AFTER_S - time.perf_counter()
+        if soon_s > 0:
+            return soon_s
         plan = self._scheduler.tidy()
         self._carry_out(plan)
-        return bool(plan.operations)
+        return 0 if plan.operations else None
 
     def step(self) -> None:
         """Do one piece of work: a batch of embeddings, or one decode call with its sampling."""
@@ -136,7 +146,7 @@ class Engine:
             return
         self._decode(plan)
         deltas = self._sample(plan)
-        now = time.perf_counter()
+        now = self._worked_at = time.perf_counter()
         self._tally.steps += 1
         self._tally.loop_s += now - started
         is_due = self._tally.is_due(now) or any(delta.finish_reason for _, delta in deltas)
@@ -236,9 +246,10 @@ class Engine:
                 case Drop(slot):
                     self._context.drop(slot)
                 case CopyOut(slot, stored):
-                    self._scheduler.store.fill(stored, self._context.copy_out(slot, len(stored.tokens)))
+                    data = self._context.copy_out(slot, stored.first, len(stored.tokens))
+                    self._scheduler.store.fill(stored, data)
                 case CopyIn(stored, slot):
-                    self._context.copy_in(stored.data, slot, len(stored.tokens))
+                    self._context.copy_in(stored.data, slot, stored.first, len(stored.tokens))
 
     def _decode(self, plan: Plan) -> None:
         assert self._context is not None

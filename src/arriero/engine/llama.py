@@ -264,9 +264,9 @@ class Context:
         """Forget everything that a slot holds."""
         self._lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
 
-    def copy_out(self, slot: int, count: int) -> Copy:
-        """Return a copy of the first `count` tokens of a slot, in main memory. Raises EngineError."""
-        self.share(slot, self._spare, count)
+    def copy_out(self, slot: int, first: int, end: int) -> Copy:
+        """Return a copy of the tokens `first` to `end` of a slot, in main memory. Raises EngineError."""
+        self._lib.llama_memory_seq_cp(self._memory, slot, self._spare, first, end)
         data = np.empty(self._lib.llama_state_seq_get_size(self._pointer, self._spare), np.uint8)
         written = self._lib.llama_state_seq_get_data(self._pointer, _bytes(data), len(data), self._spare)
         self.drop(self._spare)
@@ -274,11 +274,11 @@ class Context:
             raise EngineError("a prefix could not be copied out of the KV cache")
         return data
 
-    def copy_in(self, data: Copy, slot: int, count: int) -> None:
-        """Let the empty slot `slot` hold `count` tokens that were copied out. Raises EngineError."""
+    def copy_in(self, data: Copy, slot: int, first: int, end: int) -> None:
+        """Let a slot that holds `first` tokens hold those up to `end` too, copied out. Raises EngineError."""
         if not self._lib.llama_state_seq_set_data(self._pointer, _bytes(data), len(data), self._spare):
             raise EngineError("a prefix could not be copied into the KV cache")
-        self.share(self._spare, slot, count)
+        self._lib.llama_memory_seq_cp(self._memory, self._spare, slot, first, end)
         self.drop(self._spare)
 
     def clear(self) -> None:

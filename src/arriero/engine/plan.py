@@ -1,4 +1,4 @@
-"""What one step of an engine does: operations on slots, in order, then one batch."""
+"""What one step of an engine does: operations on slots, in order, then one batch, and who is in it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from arriero.engine.prefix_store import Stored
 from arriero.engine.sequence import Sequence
+
+MAX_PROMPT_OUTPUTS = 32
+"""Prompt tokens of which logits may be wanted in one batch: each costs a row of the whole vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +84,36 @@ class Plan:
             outputs += [sequence.all_outputs] * count
             outputs[-1] |= count == sequence.pending
         return tokens, positions, slots, outputs
+
+
+def decode_rows(decoding: list[Sequence], room: int) -> list[Row]:
+    """Give each one token, then the oldest first what else is certain to follow (forced tokens)."""
+    room -= len(decoding)
+    rows = []
+    for sequence in decoding:
+        more = min(sequence.pending - 1, room)
+        room -= more
+        rows.append(Row(sequence, 1 + more))
+    return rows
+
+
+def prefill_rows(prompts: list[Sequence], room: int) -> list[Row]:
+    """Give the oldest up to half of the room, then the shortest first; what is left goes to the oldest."""
+    if not prompts or room <= 0:
+        return []
+    chosen = _first_with_all_outputs(prompts)
+    prompts = [s for s in prompts if not s.all_outputs or s is chosen]
+    oldest = prompts[0]
+    counts = {oldest.id: min(oldest.pending, max(1, room // 2))}
+    room -= counts[oldest.id]
+    for sequence in sorted(prompts[1:], key=lambda s: s.pending):
+        counts[sequence.id] = min(sequence.pending, room)
+        room -= counts[sequence.id]
+    counts[oldest.id] += min(oldest.pending - counts[oldest.id], room)
+    if chosen:
+        counts[chosen.id] = min(counts[chosen.id], MAX_PROMPT_OUTPUTS)
+    return [Row(sequence, counts[sequence.id]) for sequence in prompts if counts[sequence.id]]
+
+
+def _first_with_all_outputs(prompts: list[Sequence]) -> Sequence | None:
+    return next((sequence for sequence in prompts if sequence.all_outputs), None)

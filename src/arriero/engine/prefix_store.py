@@ -1,7 +1,9 @@
 """Idle prefixes in main memory: out of the KV cache, where attention would walk over them, and soon back.
 
-A copy takes milliseconds where an evaluation takes seconds. The store keeps the copies within a number of
-bytes, the least recently used go first. It must not know llama.cpp: the engine fills a copy and reads it.
+A copy takes milliseconds where an evaluation takes seconds. What another prefix holds too (a prelude, most
+often) is not copied again: such a copy comes back on top of the other. The store keeps the copies within a
+number of bytes, the least recently used go first. It must not know llama.cpp: the engine fills a copy and
+reads it.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from arriero.engine.prefix import common_prefix
 
 
 class Stored:
-    """A prefix and its copy. `data` is None until the engine has made it."""
+    """A prefix and the copy of its tokens from `first` on. `data` is None until the engine has made it."""
 
-    __slots__ = ("data", "last_used", "shared", "tenant", "tokens")
+    __slots__ = ("data", "first", "last_used", "shared", "tenant", "tokens")
 
-    def __init__(self, tokens: array[int], *, tenant: str, shared: int, last_used: int) -> None:
+    def __init__(self, tokens: array[int], *, first: int, tenant: str, shared: int, last_used: int) -> None:
         self.tokens = tokens
+        self.first = first
         self.tenant = tenant
         self.shared = shared
         self.last_used = last_used
@@ -46,11 +49,13 @@ class PrefixStore:
         return self._capacity > 0
 
     def add(self, new: Stored) -> bool:
-        """Take a prefix, to be filled; False when the same one is there already."""
-        for one in self._stored:
+        """Take a prefix, to be filled; False when as much of the same one is there already."""
+        for one in self:
             if one.tokens == new.tokens and (one.tenant, one.shared) == (new.tenant, new.shared):
-                one.last_used = new.last_used
-                return False
+                if one.first <= new.first:
+                    one.last_used = new.last_used
+                    return False
+                self.forget(one)
         self._stored.append(new)
         return True
 
@@ -71,17 +76,18 @@ class PrefixStore:
         if stored.data is not None:
             self.num_bytes -= len(stored.data)
 
-    def best(self, prompt: array[int], tenant: str, shared: int, least: int) -> Stored | None:
+    def best(self, prompt: array[int], tenant: str, shared: int, held: int, least: int) -> Stored | None:
         """Return the prefix of which `prompt` may reuse most, at least `least` tokens.
 
-        Of equally good ones it is the shortest.
+        `held` tokens of the prompt lie in the cells: a copy may begin there. Of equally good ones it is
+        the shortest.
         """
         found, size = None, least
         for one in self._stored:
             limit = min(len(prompt) - 1, len(one.tokens))
             if one.tenant != tenant:
                 limit = min(limit, shared, one.shared)
-            if limit < size:
+            if limit < size or one.first > held:
                 continue
             common = common_prefix(prompt, one.tokens, limit)
             if common > size or (common == size and (found is None or len(one.tokens) < len(found.tokens))):

@@ -19,7 +19,7 @@ from array import array
 from collections import deque
 from dataclasses import dataclass
 
-from arriero.engine.plan import CopyIn, CopyOut, Drop, Operation, Plan, Row, Share
+from arriero.engine.plan import CopyIn, CopyOut, Drop, Operation, Plan, Share, decode_rows, prefill_rows
 from arriero.engine.prefix import Cells, Match, Resident, Source, best_match, common_prefix, least_recent
 from arriero.engine.prefix_store import PrefixStore, Stored
 from arriero.engine.sequence import Sequence, State
@@ -32,9 +32,6 @@ REST_STEPS = 16
 
 KEPT_CELLS = 512
 """Idle prefixes that stay in the cells while nothing runs: what was used last is likely to be used next."""
-
-MAX_PROMPT_OUTPUTS = 32
-"""Prompt tokens of which logits may be wanted in one batch: each costs a row of the whole vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +83,9 @@ class Scheduler:
         if decoding and self.store.is_on:
             self._rest()
         plan = self.take_operations()
-        plan.rows += _decode_rows(decoding, self.limits.batch_size)
+        plan.rows += decode_rows(decoding, self.limits.batch_size)
         room = min(prefill_budget, self.limits.batch_size - plan.num_tokens)
-        plan.rows += _prefill_rows([s for s in self.running if s.state is State.PREFILL], room)
+        plan.rows += prefill_rows([s for s in self.running if s.state is State.PREFILL], room)
         return plan
 
     def take_operations(self) -> Plan:
@@ -99,8 +96,11 @@ class Scheduler:
 
     def tidy(self) -> Plan:
         """Return what puts one idle prefix away while nothing runs; empty when they are few. No batch."""
-        if self.store.is_on and len(self.idle) > 1 and self.cells.used > KEPT_CELLS:
-            self._put_away(least_recent(self.idle.values())[0])
+        if self.store.is_on and self.cells.used > KEPT_CELLS:
+            for resident in least_recent(self.idle.values())[:-1]:
+                if self.cells.alone(resident.slot):
+                    self._put_away(resident)
+                    break
         return self.take_operations()
 
     def evaluated(self, plan: Plan) -> None:
@@ -207,10 +207,12 @@ class Scheduler:
                 return
 
     def _put_away(self, resident: Resident) -> None:
-        """Give up the cells of an idle prefix, and keep a copy in main memory."""
-        if self.store.is_on:
+        """Give up the cells of an idle prefix; keep in main memory what no other prefix holds."""
+        first = self._held_elsewhere(resident)
+        if self.store.is_on and len(resident.tokens) - first >= MIN_SHARED:
             stored = Stored(
                 resident.tokens,
+                first=first,
                 tenant=resident.tenant,
                 shared=resident.shared,
                 last_used=resident.last_used,
@@ -219,29 +221,61 @@ class Scheduler:
                 self._operations.append(CopyOut(resident.slot, stored))
         self._drop_idle(resident.slot)
 
+    def _held_elsewhere(self, resident: Resident) -> int:
+        """Return how many leading tokens another idle prefix or a whole copy keeps for the same readers."""
+        others: list[Resident | Stored] = [other for other in self.idle.values() if other is not resident]
+        others += [stored for stored in self.store if not stored.first]
+        sources = [Source(-1, o.tokens, len(o.tokens), o.tenant, o.shared) for o in others]
+        size = best_match(resident.tokens, resident.tenant, resident.shared, sources).size
+        return size if size >= MIN_SHARED else 0
+
     def _brought_back(self, sequence: Sequence, match: Match, room: int) -> Match:
-        """Bring back a stored prefix that serves a sequence better than what the cache holds."""
-        if sequence.all_outputs or not self.store.is_on:
+        """Bring back what is stored and serves a sequence better than what the cache holds.
+
+        A copy that begins within the prompt needs what comes before it in the cells: so a whole one
+        comes first, and what lies on top of it after.
+        """
+        if sequence.all_outputs or not (self.store.is_on and self.limits.idle_slots):
             return match
-        stored = self.store.best(
-            sequence.tokens, sequence.tenant, sequence.shared, least=match.size + MIN_SHARED
-        )
-        if stored is None:
-            return match
-        count = len(stored.tokens)
-        size = common_prefix(sequence.tokens, stored.tokens, min(count, len(sequence.tokens) - 1))
-        if not self.limits.idle_slots or not self._make_room(room + size - count, sparing=None):
-            return match
+        while stored := self.store.best(
+            sequence.tokens,
+            sequence.tenant,
+            sequence.shared,
+            held=match.size,
+            least=match.size + MIN_SHARED,
+        ):
+            size = common_prefix(
+                sequence.tokens, stored.tokens, min(len(stored.tokens), len(sequence.tokens) - 1)
+            )
+            slot = self._bring(stored, match.slot, room + size)
+            if slot is None:
+                break
+            match = Match(slot, size, -1, 0)
+        return match
+
+    def _bring(self, stored: Stored, base: int, most: int) -> int | None:
+        """Put a stored prefix into an idle slot, on top of the slot `base` if it is not whole.
+
+        Return the slot; None when the cells would then be more than `most` or there is no slot.
+        """
+        source = self.idle.get(base) if stored.first else None
+        if not self._make_room(most - len(stored.tokens) + stored.first, sparing=source):
+            return None
         if not self._idle_slots:
-            self._put_away(least_recent(self.idle.values())[0])
+            others = [resident for resident in least_recent(self.idle.values()) if resident is not source]
+            if not others:
+                return None
+            self._put_away(others[0])
         slot = self._idle_slots.pop()
-        self.cells.extend(slot, count)
+        if stored.first:
+            self._share(base, slot, stored.first)
+        self.cells.extend(slot, len(stored.tokens) - stored.first)
         self._operations.append(CopyIn(stored, slot))
         stored.last_used = self._step
         self.idle[slot] = Resident(
             slot, stored.tokens, tenant=stored.tenant, shared=stored.shared, last_used=self._step
         )
-        return Match(slot, size, -1, 0)
+        return slot
 
     def _keep_shared(self, sequence: Sequence) -> None:
         """Keep the shared prefix (a prelude) under a slot of its own as soon as it is evaluated."""
@@ -309,39 +343,6 @@ class Scheduler:
     def _share(self, source: int, target: int, count: int) -> None:
         self.cells.share(source, target, count)
         self._operations.append(Share(source, target, count))
-
-
-def _decode_rows(decoding: list[Sequence], room: int) -> list[Row]:
-    """Give each one token, then the oldest first what else is certain to follow (forced tokens)."""
-    room -= len(decoding)
-    rows = []
-    for sequence in decoding:
-        more = min(sequence.pending - 1, room)
-        room -= more
-        rows.append(Row(sequence, 1 + more))
-    return rows
-
-
-def _prefill_rows(prompts: list[Sequence], room: int) -> list[Row]:
-    """Give the oldest up to half of the room, then the shortest first; what is left goes to the oldest."""
-    if not prompts or room <= 0:
-        return []
-    chosen = _first_with_all_outputs(prompts)
-    prompts = [s for s in prompts if not s.all_outputs or s is chosen]
-    oldest = prompts[0]
-    counts = {oldest.id: min(oldest.pending, max(1, room // 2))}
-    room -= counts[oldest.id]
-    for sequence in sorted(prompts[1:], key=lambda s: s.pending):
-        counts[sequence.id] = min(sequence.pending, room)
-        room -= counts[sequence.id]
-    counts[oldest.id] += min(oldest.pending - counts[oldest.id], room)
-    if chosen:
-        counts[chosen.id] = min(counts[chosen.id], MAX_PROMPT_OUTPUTS)
-    return [Row(sequence, counts[sequence.id]) for sequence in prompts if counts[sequence.id]]
-
-
-def _first_with_all_outputs(prompts: list[Sequence]) -> Sequence | None:
-    return next((sequence for sequence in prompts if sequence.all_outputs), None)
 
 
 def _is_older_turn(resident: Resident | Stored, tokens: array[int], tenant: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
+import math
 import os
 import select
 import signal
@@ -73,14 +74,13 @@ def _serve(connection: socket.socket) -> None:
 def work(engine: Engine, inbox: Inbox) -> None:
     """Do what comes, until nothing can come any more: then EOFError is raised."""
     while True:
-        is_at_rest = engine.is_idle and not engine.rest()
-        for command in inbox.take(wait=is_at_rest):
+        for command in inbox.take(engine.rest() if engine.is_idle else 0):
             engine.handle(command)
         engine.step()
 
 
 class Inbox:
-    """Commands from the socket: waits for them when there is nothing else to do."""
+    """Commands from the socket."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -88,10 +88,11 @@ class Inbox:
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
 
-    def take(self, *, wait: bool) -> list[wire.Command]:
-        """Return the commands that are there; block until there is one if `wait`. Raises EOFError."""
+    def take(self, wait_s: float | None) -> list[wire.Command]:
+        """Return the commands that are there; wait for one so many seconds (None: ever). Raises EOFError."""
         commands: list[wire.Command] = []
-        while self._poll.poll(None if wait and not commands else 0):
+        wait_ms = None if wait_s is None else math.ceil(1e3 * wait_s)
+        while self._poll.poll(0 if commands else wait_ms):
             data = self._connection.recv(1 << 18)
             if not data:
                 raise EOFError
@@ -99,7 +100,7 @@ class Inbox:
         return commands
 
     def wait_load(self) -> wire.EngineConfig:
-        match self.take(wait=True):
+        match self.take(None):
             case [wire.Load(config)]:
                 return config
             case other:
