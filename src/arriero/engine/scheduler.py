@@ -68,6 +68,7 @@ class Scheduler:
         first = limits.max_sequences + 1
         self._idle_slots = list(range(first + limits.idle_slots - 1, first - 1, -1))
         self._operations: list[Operation] = []
+        self._is_full = False  # the first in the queue found no room, and nothing has ended since
         self._step = 0
 
     def add(self, sequence: Sequence) -> None:
@@ -116,6 +117,7 @@ class Scheduler:
 
     def finish(self, sequence: Sequence, *, keep: bool = True) -> None:
         """End a sequence in any state. What it evaluated stays as an idle prefix if `keep`."""
+        self._is_full = False
         if sequence.state is State.WAITING:
             self.waiting.remove(sequence)
         elif sequence.state is not State.FINISHED:
@@ -125,6 +127,7 @@ class Scheduler:
 
     def forget_idle(self) -> bool:
         """Give up all idle prefixes; tell whether there were any."""
+        self._is_full = False
         slots = list(self.idle)
         for slot in slots:
             self._drop_idle(slot)
@@ -134,14 +137,14 @@ class Scheduler:
 
     def _admit(self) -> None:
         passed: list[Sequence] = []
-        while self.waiting and len(self.running) < self.limits.max_sequences:
+        while self.waiting and len(self.running) < self.limits.max_sequences and not self._is_full:
             sequence = self.waiting.popleft()
             match = self._match(sequence)
             if match.later > match.size and match.later >= MIN_SHARED:
                 passed.append(sequence)
             elif not self._try_admit(sequence, match):
                 passed.append(sequence)
-                break
+                self._is_full = True
         self.waiting.extendleft(reversed(passed))
 
     def _match(self, sequence: Sequence) -> Match:
