@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from arriero.core import Usage
 from arriero.errors import ArrieroError, Forbidden, InvalidRequest, Unauthorized
@@ -225,7 +225,9 @@ class Chat:
             ending = self._frames.error(failure)
         except WebSocketDisconnect:
             raise
-        except Exception:
+        except Exception as exc:
+            if self._websocket.application_state is WebSocketState.DISCONNECTED:
+                raise WebSocketDisconnect from exc  # the other job has closed the socket
             logger.exception("unexpected error in a chat")
             ending = self._frames.error(Internal("internal error"))
         await self._send(ending)

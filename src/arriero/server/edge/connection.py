@@ -102,6 +102,8 @@ class Connection(asyncio.Protocol):
         refused = self._edge.admit(self)
         if refused is not None:
             self._refuse(refused)
+            if self._edge.is_crowded:
+                self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()

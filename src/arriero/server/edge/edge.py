@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     Handlers = Mapping[bytes, Callable[[Exchange], bool]]
 
 BACKLOG = 2048
+SHARE_OF_REFUSED = 0.25
+"""Of the files that connections leave: as many may be held by those that are read a refusal."""
 ACCEPTORS = 16
 """uvloop accepts one connection for each listener in a turn of the loop; on a busy loop turns are long."""
 SEND_BUFFER_BYTES = 256 * 1024
@@ -116,6 +118,11 @@ class Edge:
     def num_connections(self) -> int:
         """How many connections are open."""
         return len(self._members)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a refused connection must go at once, as those before it hold too many files."""
+        return len(self._members) > self._cap + SHARE_OF_REFUSED * (max_open_files() - self._cap)
 
     def serve(self, app: ASGIApp, limits: Limits, direct: Handlers) -> None:
         """Serve another application from now on; requests that have begun stay where they are."""

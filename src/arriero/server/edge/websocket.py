@@ -39,6 +39,8 @@ silent.disabled = True
 MAX_WAITING = 32
 """Messages that the application has not read yet, above which reading pauses."""
 MAX_WAITING_BYTES = 64 * 1024
+PIECE = 8 * 1024
+"""Bytes that are read in one turn of the loop: thousands of tiny frames take their time, and others wait."""
 NORMAL, INVALID_DATA, INTERNAL_ERROR, SERVICE_RESTART = 1000, 1007, 1011, 1012
 NO_STATUS, ABNORMAL = 1005, 1006
 DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
@@ -54,6 +56,7 @@ class WebSocket(asyncio.Protocol):
         "_events",
         "_exchange",
         "_fragments",
+        "_is_due",
         "_is_open",
         "_is_ours",
         "_is_reading",
@@ -67,6 +70,7 @@ class WebSocket(asyncio.Protocol):
         "_room",
         "_stall",
         "_transport",
+        "_unread",
         "_waiting_bytes",
     )
 
@@ -82,7 +86,11 @@ class WebSocket(asyncio.Protocol):
         self._is_ours = False
         """Whether the transport is."""
         self._is_text = False
-        self._fragments: list[bytes] = []
+        self._fragments = bytearray()
+        self._unread = b""
+        """What has come and was not looked at yet."""
+        self._is_due = False
+        """Whether a later turn of the loop looks at it."""
         self._messages: deque[tuple[Message, int]] = deque([({"type": "websocket.connect"}, 0)])
         self._waiting_bytes = 0
         self._events = asyncio.Event()
@@ -219,6 +227,7 @@ class WebSocket(asyncio.Protocol):
     # What the transport tells.
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._unread = b""
         self._disconnect(ABNORMAL)
         self._edge.forget(self, self._exchange.peer)
 
@@ -235,8 +244,17 @@ class WebSocket(asyncio.Protocol):
         self._flow()
 
     def data_received(self, data: bytes) -> None:
+        self._unread = self._unread + data if self._unread else data
+        if not self._is_due:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Take the frames of one piece, and leave the others to the next turn."""
+        self._is_due = False
+        data, self._unread = self._unread[:PIECE], self._unread[PIECE:]
         protocol = self._protocol
-        if protocol.state is State.CLOSED:
+        if protocol.state is State.CLOSED or not data:
+            self._unread = b""
             return
         protocol.receive_data(data)
         for frame in protocol.events_received():
@@ -246,7 +264,11 @@ class WebSocket(asyncio.Protocol):
         if protocol.parser_exc is not None or protocol.close_rcvd is not None:
             close = protocol.close_rcvd or protocol.close_sent
             self._disconnect(close.code if close else ABNORMAL, close.reason if close else "")
+            self._unread = b""
             self._transport.close()
+        if self._unread:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._read_on)
         self._flow()
 
     def _take(self, frame: Frame) -> None:
@@ -256,11 +278,10 @@ class WebSocket(asyncio.Protocol):
         elif frame.opcode in DATA:
             if frame.opcode is not Opcode.CONT:
                 self._is_text = frame.opcode is Opcode.TEXT
-            if frame.data:
-                self._fragments.append(bytes(frame.data))
+            self._fragments += frame.data
             if frame.fin:
-                self._take_message(b"".join(self._fragments))
-                self._fragments.clear()
+                data, self._fragments = bytes(self._fragments), bytearray()
+                self._take_message(data)
 
     def _take_message(self, data: bytes) -> None:
         if not self._is_text:
@@ -342,7 +363,8 @@ class WebSocket(asyncio.Protocol):
         if not self._is_ours or self._transport.is_closing():
             return
         is_full = len(self._messages) > MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES
-        wanted = not self._is_open or (self._is_writable and not is_full)
+        has_room = not self._is_open or (self._is_writable and not is_full)
+        wanted = has_room and not self._unread
         if wanted is not self._is_reading:
             self._is_reading = wanted
             (self._transport.resume_reading if wanted else self._transport.pause_reading)()
