@@ -79,7 +79,6 @@ CELLS = (
         ("first_p50_us",),
     ),
 )
-RATES = ("answers_per_s", "events_per_s")
 UNITS = {
     "answers_per_s": "requests/s",
     "events_per_s": "events/s",
@@ -89,6 +88,7 @@ UNITS = {
     "p99_us": "p99 µs",
     "first_p50_us": "µs to the first event",
     "kib_per_stream": "KiB an idle stream",
+    "mib": "MiB of memory",
 }
 
 
@@ -110,9 +110,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     samples: list[Sample] = []
     upstream_port = free_port()
-    with _started(
-        _python("benchmarks.guard_upstream", upstream_port), LOAD_CORE, options.out / "upstream.log"
-    ):
+    with started(python("benchmarks.guard_upstream", upstream_port), LOAD_CORE, options.out / "upstream.log"):
         wait_port(upstream_port)
         for number_of_round in range(options.rounds):
             for peer in peers(options, upstream_port):
@@ -139,9 +137,9 @@ def _options() -> argparse.Namespace:
 
 def _round(peer: Peer, number_of_round: int, options: argparse.Namespace) -> list[Sample]:
     samples: list[Sample] = []
-    with _started(peer.command, peer.core, options.out / f"{peer.name}.log", peer.env) as process:
+    with started(peer.command, peer.core, options.out / f"{peer.name}.log", peer.env) as process:
         wait_port(peer.port, limit_s=300)
-        _settle(peer)
+        settle(peer)
         for cell in CELLS:
             if options.cells and not any(cell.name.startswith(name) for name in options.cells):
                 continue
@@ -156,7 +154,7 @@ def _round(peer: Peer, number_of_round: int, options: argparse.Namespace) -> lis
             for kind in ("answer", "event"):
                 count = seen[f"all_{kind}s"]
                 seen[f"us_per_{kind}"] = used_us / count if count else 0.0
-            _settle(peer)  # many clients have left at once
+            settle(peer)  # many clients have left at once
             samples += [
                 Sample(peer.name, cell.name, figure, number_of_round, seen[figure], foreign)
                 for figure in cell.figures
@@ -170,7 +168,7 @@ SLOW_CELLS = ("requests, 64 connections", "first event, 8 streams")
 """What a proxy is asked that would need minutes for the others."""
 
 
-def _settle(peer: Peer) -> None:
+def settle(peer: Peer) -> None:
     """Wait until the proxy answers in order; the first requests also teach it what it learns."""
     deadline = time.monotonic() + SETTLE_S
     while time.monotonic() < deadline:
@@ -180,7 +178,7 @@ def _settle(peer: Peer) -> None:
 
 
 def _load(peer: Peer, arguments: tuple[str, ...], seconds: float) -> dict[str, float]:
-    command = ["taskset", "-c", LOAD_CORE, *_load_command(peer, arguments), "--seconds", str(seconds)]
+    command = ["taskset", "-c", LOAD_CORE, *load_command(peer, arguments), "--seconds", str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 120)
     if done.returncode:
         raise SystemExit(f"the clients of {peer.name} failed: {done.stderr.splitlines()[-1:]}")
@@ -188,9 +186,10 @@ def _load(peer: Peer, arguments: tuple[str, ...], seconds: float) -> dict[str, f
     return seen
 
 
-def _load_command(peer: Peer, arguments: tuple[str, ...]) -> list[str]:
+def load_command(peer: Peer, arguments: tuple[str, ...]) -> list[str]:
+    """Return how the clients of a proxy are started."""
     options = ["--port", str(peer.port), "--model", peer.model]
-    return [*_python("benchmarks.guard_load", *arguments), *options]
+    return [*python("benchmarks.guard_load", *arguments), *options]
 
 
 def _idle(peer: Peer, pid: int, number_of_round: int) -> Sample:
@@ -198,7 +197,7 @@ def _idle(peer: Peer, pid: int, number_of_round: int) -> Sample:
     before = resident_kib(pid)
     plan = ("hold", "--connections", str(IDLE_STREAMS), "--count", "2", "--gap-ms", "3600000")
     with subprocess.Popen(
-        _load_command(peer, plan), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        load_command(peer, plan), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as load:
         assert load.stdout is not None
         load.stdout.readline()
@@ -209,7 +208,7 @@ def _idle(peer: Peer, pid: int, number_of_round: int) -> Sample:
 
 
 @contextlib.contextmanager
-def _started(
+def started(
     command: list[str], core: str, log: Path, env: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program on one core while the block runs."""
@@ -231,7 +230,8 @@ def _started(
             process.wait()
 
 
-def _python(module: str, *arguments: object) -> list[str]:
+def python(module: str, *arguments: object) -> list[str]:
+    """Return how a module of this interpreter is started."""
     return [sys.executable, "-m", module, *map(str, arguments)]
 
 

@@ -3,7 +3,7 @@
 python -m benchmarks.guard_load requests --port P --model M --connections 64 --seconds 2
 python -m benchmarks.guard_load rate     ... --rate 200
 python -m benchmarks.guard_load streams  ... --count 200 --gap-ms 20
-python -m benchmarks.guard_load hold     ... (until its input ends)
+python -m benchmarks.guard_load hold     ... (until its input ends; each line of it asks for the count so far)
 """
 
 from __future__ import annotations
@@ -167,10 +167,10 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     for _ in range(options.connections):
         await loop.create_connection(lambda: Client(load), "127.0.0.1", options.port)
     if options.mode == "hold":
-        sys.stdout.write("held\n")
-        sys.stdout.flush()
+        print("held", flush=True)
         load.ends = float("inf")
-        await loop.run_in_executor(None, sys.stdin.read)
+        while await loop.run_in_executor(None, sys.stdin.readline):
+            print(load.all_events, flush=True)
         return {"events": load.events, "streams": options.connections}
     missed = 0
     if options.mode == "rate":

@@ -24,6 +24,7 @@ from arriero.server.app import create_app
 from arriero.server.direct import Direct
 from arriero.server.edge.connection import Connection
 from arriero.server.edge.edge import Edge
+from arriero.server.request_log import MOST_LINES
 from benchmarks import guard_load, guard_upstream
 from benchmarks.guard_server import CONFIG
 
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 
     from arriero.guard.connection import Connection as UpstreamConnection
 
-BATCH = 100
-BATCHES = 80
+BATCH = MOST_LINES
+"""Each batch holds one writing of the log."""
+BATCHES = 40
 PROFILED = 2000
 KEY = "sk-benchmark-0123456789"
 TELEMETRY = '[telemetry]\nlog_format = "json"\n'

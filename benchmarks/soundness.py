@@ -69,11 +69,6 @@ class Tally:
     invalid_accepted: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
-    @property
-    def unsound(self) -> int:
-        """How many instances were judged wrongly."""
-        return len(self.valid_refused) + len(self.invalid_accepted)
-
 
 def main() -> None:
     """Print the tables that the command line asks for."""

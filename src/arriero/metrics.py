@@ -51,25 +51,43 @@ def total(name: str, meaning: str, labels: Labels, samples: Iterable[tuple[Label
     return Family("counter", name, meaning, labels, samples)
 
 
+class Count:
+    """What one label set has come to."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+
 class Counter:
     """What only grows, by its labels."""
 
-    __slots__ = ("_labels", "_meaning", "_name", "values")
+    __slots__ = ("_counts", "_labels", "_meaning", "_name")
 
     def __init__(self, name: str, meaning: str, labels: Labels = ()) -> None:
         self._name = name
         self._meaning = meaning
         self._labels = labels
-        self.values: dict[Labels, float] = {}
+        self._counts: dict[Labels, Count] = {}
+
+    @property
+    def values(self) -> dict[Labels, float]:
+        """The counts as they are."""
+        return {labels: count.value for labels, count in self._counts.items()}
+
+    def of(self, labels: Labels) -> Count:
+        """Return the count of these labels, to be kept by who adds to it often."""
+        count = self._counts.get(labels)
+        if count is None:
+            if len(self._counts) >= MAX_SERIES:
+                labels = (OTHER,) * len(self._labels)
+            count = self._counts.setdefault(labels, Count())
+        return count
 
     def add(self, labels: Labels = (), amount: float = 1) -> None:
         """Add to the count of these labels."""
-        try:
-            self.values[labels] += amount
-        except KeyError:
-            if len(self.values) >= MAX_SERIES:
-                labels = (OTHER,) * len(self._labels)
-            self.values[labels] = self.values.get(labels, 0) + amount
+        (self._counts.get(labels) or self.of(labels)).value += amount
 
     def metric(self) -> Metric:
         """Return the count as it is."""
@@ -79,11 +97,17 @@ class Counter:
 class Series:
     """How often values of one label set fell under each bound, and their sum."""
 
-    __slots__ = ("counts", "sum")
+    __slots__ = ("_bounds", "counts", "sum")
 
-    def __init__(self, counts: list[int]) -> None:
-        self.counts = counts
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count a value, or one that came several times."""
+        self.counts[bisect_left(self._bounds, value)] += times
+        self.sum += value * times
 
 
 class Histogram:
@@ -100,16 +124,18 @@ class Histogram:
         self._bounds = bounds
         self._series: dict[Labels, Series] = {}
 
-    def observe(self, labels: Labels, value: float, times: int = 1) -> None:
-        """Count a value, or one that came several times."""
-        try:
-            series = self._series[labels]
-        except KeyError:
+    def of(self, labels: Labels) -> Series:
+        """Return the series of these labels, to be kept by who observes often."""
+        series = self._series.get(labels)
+        if series is None:
             if len(self._series) >= MAX_SERIES:
                 labels = (OTHER,) * len(self._labels)
-            series = self._series.setdefault(labels, Series([0] * (len(self._bounds) + 1)))
-        series.counts[bisect_left(self._bounds, value)] += times
-        series.sum += value * times
+            series = self._series.setdefault(labels, Series(self._bounds))
+        return series
+
+    def observe(self, labels: Labels, value: float, times: int = 1) -> None:
+        """Count a value, or one that came several times."""
+        self.of(labels).observe(value, times)
 
     def metric(self) -> Metric:
         """Return the histogram as it is."""

@@ -96,6 +96,14 @@ def test_answers_of_each_route(route: Route, answer: Any, expected: Any) -> None
     assert json.loads(told(route, json.dumps(answer))) == expected
 
 
+def test_the_reason_of_an_incomplete_response_names_nobody() -> None:
+    """Addresses and paths in it are cleaned as in any error text."""
+    said = {"output": [], "incomplete_details": {"reason": f"{UPSTREAM} at http://10.0.0.3:8000/v1"}}
+
+    expected = {"output": [], "incomplete_details": {"reason": f"{PUBLIC} at [upstream]"}}
+    assert json.loads(told(Route.RESPONSES, json.dumps(said))) == expected
+
+
 def test_empty_answer_stays_empty() -> None:
     """An answer without a body has none."""
     assert told(Route.CHAT, "") == ""

@@ -15,7 +15,7 @@ from arriero.guard.upstream import Request
 from arriero.guard.upstream import Upstream as Client
 from arriero.testing.upstream import Answer, End, Upstream, chunk, chunked, whole
 
-ASK = Request(b"POST", b"/v1/x", (), b"{}")
+ASK = Request(b"POST", b"/v1/x", body=b"{}")
 GOOD = whole(b"good")
 HEAD = b"HTTP/1.1 200 OK\r\n"
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -18,7 +18,7 @@ from arriero.guard.replicas import Replicas
 from arriero.guard.upstream import Request, Unreachable
 from arriero.testing.upstream import Answer, End, Upstream, whole
 
-ASK = Request(b"POST", b"/v1/x", (), b"{}")
+ASK = Request(b"POST", b"/v1/x", body=b"{}")
 GOOD = whole(b"good")
 SILENT = Answer((), End.CLOSE)
 STALLED = Answer((), End.STALL)

@@ -226,6 +226,8 @@ def test_interleaved_choices_and_tool_calls() -> None:
         ROLE + b"data: null\n\n" + FINISH + DONE,
         ROLE + b"data: [1]\n\n" + FINISH + DONE,
         ROLE + b"data: {}\n\n" + FINISH + DONE,
+        ROLE + event(chunk({}, "abort")) + DONE,
+        ROLE + event(chunk({}, "error")) + DONE,
         ROLE + b"data: \xff\n\n" + FINISH + DONE,
         ROLE + b"<html>502 Bad Gateway</html>\n\n",
         ROLE + event({"error": {"message": "x"}}) + FINISH + DONE,
@@ -380,6 +382,33 @@ def test_response_ends_with_its_own_word(kind: str) -> None:
     assert (stream.is_failed, cut.is_failed) == (False, True)
     assert payloads(out)[-1]["type"] == "error"
     assert b"event: error\n" in out
+
+
+@pytest.mark.parametrize(
+    ("kind", "member", "inside"),
+    [("response.failed", "error", "message"), ("response.incomplete", "incomplete_details", "reason")],
+)
+def test_what_a_response_says_of_its_failure_names_nobody(kind: str, member: str, inside: str) -> None:
+    """Addresses and paths in the reason of a response are cleaned as in any error text."""
+    said = f"{UPSTREAM} at http://10.0.0.3:8000/v1 from /opt/models/x died"
+    stream = response_event(kind, response={"output": [], member: {"code": "server_error", inside: said}})
+
+    (payload,) = payloads(told([stream], rewriter(Route.RESPONSES)))
+
+    assert payload["response"][member] == {
+        "code": "server_error",
+        inside: f"{PUBLIC} at [upstream] from [upstream] died",
+    }
+
+
+def test_a_failed_event_that_has_a_name_is_one_event() -> None:
+    """The error of a stream stands under our own event name, said once."""
+    named = b"event: vllm.error\n" + event({"error": {"message": "x"}})
+
+    out = told([named], rewriter(Route.RESPONSES))
+
+    assert out.count(b"event:") == 1
+    assert out.startswith(b"event: error\n")
 
 
 def test_lines_are_rewritten_one_by_one() -> None:

@@ -67,7 +67,7 @@ def test_answer_is_told_as_if_nothing_were_learnt(text: str, name: str, number: 
 
 def test_usual_answer_has_a_form() -> None:
     """An answer that differs in text, id and counts only is known."""
-    assert taught().told(answer("second", "chatcmpl-ab12", 99)) is not None
+    assert taught().find(answer("second", "chatcmpl-ab12", 99)) is not None
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_other_members_are_rebuilt(members: dict[str, Any]) -> None:
     """An answer with anything else in it has no learnt form."""
     body = answer("x", "chatcmpl-1", 1, **members)
 
-    assert taught().told(body) is None
+    assert taught().find(body) is None
     assert outcome(body, taught()) == outcome(body, None)
 
 

@@ -18,7 +18,7 @@ from arriero.guard.upstream import ConnectTimeout, Request, Unreachable
 from arriero.guard.upstream import Upstream as Client
 from arriero.testing.upstream import Answer, End, Upstream, whole
 
-ASK = Request(b"POST", b"/v1/x", [(b"x-mine", b"1")], b"{}")
+ASK = Request(b"POST", b"/v1/x", b"x-mine: 1\r\n", b"{}")
 GOOD = whole(b"good")
 SILENT = Answer((), End.CLOSE)
 

@@ -24,21 +24,16 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.encode
 
 
-class Body:
+class Body(msgspec.Struct, eq=False):
     """The members of one request, in their order. Its one user may change them until they are sent.
 
-    `values` is for reading. `raws` holds their spellings, None where those are canonical.
+    `values` is for reading. `_raws` holds their spellings, None where those are canonical.
     """
 
-    __slots__ = ("_raws", "most_bytes", "values")
-
-    def __init__(
-        self, values: dict[str, Any], raws: dict[str, msgspec.Raw] | None, most_bytes: int | None = None
-    ) -> None:
-        self.values = values
-        self._raws = raws
-        self.most_bytes = most_bytes
-        """A bound of `size` for all members together that were read and not set since; None = not known."""
+    values: dict[str, Any]
+    _raws: dict[str, msgspec.Raw] | None
+    most_bytes: int | None = None
+    """A bound of `size` for all members together that were read and not set since; None = not known."""
 
     def get(self, name: str) -> Any:
         """Return a member's value; None if it is null or not there."""

@@ -17,18 +17,20 @@ if TYPE_CHECKING:
 
 def check_counts(body: Body, route: Route, policy: Policy) -> int:
     """Return how many completions an answer will hold. Raises InvalidRequest over a limit."""
-    if route is Route.EMBEDDINGS:
-        _check_inputs(body, policy)
-    if route is Route.RERANK:
-        _check_documents(body, policy)
-    if route is Route.TOKENIZE:
-        _require_one_of(body, "prompt", "messages")
     prompts = 1
     if route is Route.COMPLETIONS:
         prompts = _count_of(body, "prompt", policy.max_prompts)
     elif route in GENERATING:
         _require_content(body, route)
-    return prompts * _choices(body, policy)
+    elif route is Route.EMBEDDINGS:
+        _check_inputs(body, policy)
+    elif route is Route.RERANK:
+        _check_documents(body, policy)
+    elif route is Route.TOKENIZE:
+        _require_one_of(body, "prompt", "messages")
+    if "n" in body.values or "best_of" in body.values:
+        return prompts * _choices(body, policy)
+    return prompts
 
 
 def integer(body: Body, name: str, *, least: int, most: int | None = None) -> int | None:
@@ -51,8 +53,6 @@ def _short(value: int) -> str:
 
 
 def _choices(body: Body, policy: Policy) -> int:
-    if "n" not in body.values and "best_of" not in body.values:
-        return 1
     n = integer(body, "n", least=1, most=policy.max_n) or 1
     best_of = integer(body, "best_of", least=1, most=policy.max_best_of)
     if best_of is not None and best_of < n:

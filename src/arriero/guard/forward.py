@@ -31,13 +31,14 @@ from arriero.guard.settings import policy_of
 from arriero.guard.shapes import Telling
 from arriero.guard.stream import Framing, StreamRewriter
 from arriero.guard.template import Forms
-from arriero.guard.upstream import Request
+from arriero.guard.upstream import Request, lines_of
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from arriero.config.remote import RemoteModelConfig
+    from arriero.guard.body import Body
     from arriero.guard.passage import Outlet
     from arriero.guard.policy import Policy
     from arriero.guard.replicas import Reply
@@ -145,8 +146,8 @@ class Guard:
         self._forward_headers = frozenset(name.lower().encode() for name in forward_headers)
         self.passing_headers = self._forward_headers | {b"traceparent"}
         """Names of a caller's headers that the upstream may be told."""
-        self._own_headers = {
-            stream: tuple(upstream_headers((), stream=stream, authorization=self._authorization))
+        self._own_lines = {
+            stream: lines_of(upstream_headers((), stream=stream, authorization=self._authorization))
             for stream in (False, True)
         }
         self._max_concurrent = max_concurrent
@@ -203,7 +204,7 @@ class Guard:
     async def forward(self, route: Route, body: bytes, headers: Iterable[Header]) -> Whole | Stream:
         """Answer a request. Raises what is wrong with it, or with the upstream, which no error names."""
         lowered = [(name.lower(), value) for name, value in headers]
-        checked = self._entered(route, body)
+        checked = self._entered(route, self._read(route, body))
         answer: Whole | Stream | None = None
         try:
             answer = await self._answer(await self._fitted(checked), lowered)
@@ -212,12 +213,14 @@ class Guard:
                 self._running -= 1
         return answer
 
-    def pass_on(self, route: Route, body: bytes, headers: Sequence[Header], outlet: Outlet) -> Passage:
+    def pass_on(self, route: Route, body: Body, headers: Sequence[Header], outlet: Outlet) -> Passage:
         """Answer a request through an outlet, without waiting where that can be.
 
-        headers: of the caller, their names in small letters.
+        body: is used up. headers: of the caller, their names in small letters.
         Raises RequestError, Overloaded; the outlet hears of nothing then.
         """
+        if route not in self._routes:
+            raise UnknownName("model", self.policy.public_name, param="model")
         passage = Passage(self, self._entered(route, body), headers, outlet)
         try:
             passage.begin()
@@ -226,13 +229,19 @@ class Guard:
             raise
         return passage
 
-    def _entered(self, route: Route, body: bytes) -> Checked:
-        """Return the checked request, which has a place here until `leave`."""
+    def _read(self, route: Route, body: bytes) -> Body:
         if route not in self._routes:
             raise UnknownName("model", self.policy.public_name, param="model")
         try:
-            body_read = read_body(body, max_bytes=self.policy.max_body_bytes)
-            checked = checked_request(route, body_read, self.policy)
+            return read_body(body, max_bytes=self.policy.max_body_bytes)
+        except RequestError:
+            self.actions["refused"] += 1
+            raise
+
+    def _entered(self, route: Route, body: Body) -> Checked:
+        """Return the checked request, which has a place here until `leave`."""
+        try:
+            checked = checked_request(route, body, self.policy)
         except RequestError:
             self.actions["refused"] += 1
             raise
@@ -293,13 +302,13 @@ class Guard:
         """Return what the upstream is sent. The names of headers are in small letters."""
         path = _PATHS[checked.route]
         if not headers or self.passing_headers.isdisjoint(dict(headers)):
-            return Request(b"POST", path, self._own_headers[checked.stream], checked.body)
+            return Request(b"POST", path, self._own_lines[checked.stream], checked.body)
         sent = upstream_headers(headers, stream=checked.stream, authorization=self._authorization)
         known = {name for name, _ in sent}
         sent += [
             (name, value) for name, value in headers if name in self._forward_headers and name not in known
         ]
-        return Request(b"POST", path, sent, checked.body)
+        return Request(b"POST", path, lines_of(sent), checked.body)
 
     def opened(self, checked: Checked, head: Head) -> int | tuple[StreamRewriter, tuple[Header, ...]]:
         """Return how a stream is rewritten, with its headers; of any other answer how long it may be."""
@@ -333,8 +342,7 @@ class Guard:
 
         Nothing of it is rewritten. Raises Overloaded, Unavailable, UpstreamFailed, UpstreamTimeout.
         """
-        headers = upstream_headers((), stream=False, authorization=self._authorization)
-        reply = await self.replicas.send(Request(b"GET", path.encode(), headers))
+        reply = await self.replicas.send(Request(b"GET", path.encode(), self._own_lines[False]))
         with closing(reply):
             status = reply.head.status
             if status == _OK:
@@ -346,8 +354,8 @@ class Guard:
             return None
 
     async def _tokenize(self, body: bytes) -> bytes | None:
-        headers = upstream_headers((), stream=False, authorization=self._authorization)
-        reply = await self.replicas.send(Request(b"POST", Route.TOKENIZE.value.encode(), headers, body))
+        request = Request(b"POST", Route.TOKENIZE.value.encode(), self._own_lines[False], body)
+        reply = await self.replicas.send(request)
         with closing(reply):
             if reply.head.status in _NO_SUCH_PATH:
                 return None

@@ -9,12 +9,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from arriero.errors import ContextOverflow, InvalidRequest
 from arriero.guard.counts import integer
 from arriero.guard.policy import OverLimit
-from arriero.guard.prompt_bound import most_tokens
 from arriero.guard.routes import Route
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _ADDED = {Route.CHAT: "max_tokens", Route.COMPLETIONS: "max_tokens", Route.RESPO
 _COMPLETIONS_DEFAULT = 16
 
 
-class TokenLimit(NamedTuple):
+class TokenLimit(msgspec.Struct, frozen=True, gc=False):
     """What a request was given: its limit, if it has one, whether its caller asked for it, and for more."""
 
     tokens: int | None
@@ -61,14 +62,9 @@ def limit_tokens(body: Body, route: Route, policy: Policy) -> TokenLimit:
         if most is not None
         else _added_limit(body, route, bound)
     )
-    _limit_min_tokens(body, limit.tokens, policy)
+    if "min_tokens" in values:
+        _limit_min_tokens(body, limit.tokens, policy)
     return limit
-
-
-def exceeds_bound(body: Body, route: Route, policy: Policy, enough: int) -> bool:
-    """Say whether a prompt that did not come as tokens may have more of them than `enough`."""
-    most = most_tokens(body, route, policy, enough=enough)
-    return most is None or most > enough
 
 
 def enough_prompt_tokens(policy: Policy, limit: TokenLimit) -> int | None:
@@ -100,7 +96,8 @@ def fit_context(
             body.put(name, left)
             cropped = cropped or limit.asked
     tokens = _tokens(body, route)
-    _limit_min_tokens(body, tokens, policy)
+    if "min_tokens" in body.values:
+        _limit_min_tokens(body, tokens, policy)
     return TokenLimit(tokens, limit.asked, cropped)
 
 
@@ -122,8 +119,6 @@ def _tokens(body: Body, route: Route) -> int | None:
 
 
 def _limit_min_tokens(body: Body, tokens: int | None, policy: Policy) -> None:
-    if "min_tokens" not in body.values:
-        return
     least = integer(body, "min_tokens", least=0)
     if least is None or tokens is None or least <= tokens:
         return

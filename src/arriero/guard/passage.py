@@ -11,6 +11,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from arriero.errors import ArrieroError, ServiceError
 from arriero.guard.connection import Unanswered
 from arriero.guard.encoding import Inflater, is_identity
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from arriero.guard.stream import StreamRewriter
 
 logger = logging.getLogger(__name__)
+
+_OK = 200
 
 
 class Outlet(Protocol):
@@ -58,50 +62,36 @@ class Outlet(Protocol):
         ...
 
 
-class Passage:
+class Passage(msgspec.Struct, eq=False):
     """Made and begun by `Guard.pass_on`. `cut` it when nobody listens any more."""
 
-    __slots__ = (
-        "_backlog",
-        "_body",
-        "_checked",
-        "_connection",
-        "_failure",
-        "_guard",
-        "_has_ended",
-        "_head",
-        "_headers",
-        "_inflater",
-        "_is_over",
-        "_job",
-        "_most_bytes",
-        "_outlet",
-        "_place",
-        "_rewriter",
-    )
-
-    def __init__(self, guard: Guard, checked: Checked, headers: Sequence[Header], outlet: Outlet) -> None:
-        self._guard = guard
-        self._checked = checked
-        self._headers = headers
-        self._outlet = outlet
-        self._is_over = False
-        self._job: asyncio.Task[None] | None = None
-        self._place: Place | None = None
-        self._connection: Connection | None = None
-        self._head: Head | None = None
-        self._inflater: Inflater | None = None
-        self._rewriter: StreamRewriter | None = None
-        self._body: list[bytes] = []
-        self._most_bytes = 0
-        self._backlog: Iterator[bytes] | None = None
-        self._has_ended = False
-        self._failure: ServiceError | None = None
+    _guard: Guard
+    _checked: Checked
+    _headers: Sequence[Header]
+    _outlet: Outlet
+    _is_over: bool = False
+    _job: asyncio.Task[None] | None = None
+    _place: Place | None = None
+    _connection: Connection | None = None
+    _head: Head | None = None
+    _inflater: Inflater | None = None
+    _rewriter: StreamRewriter | None = None
+    _body: list[bytes] = []
+    _most_bytes: int = 0
+    _backlog: Iterator[bytes] | None = None
+    _has_ended: bool = False
+    _failure: ServiceError | None = None
 
     def begin(self) -> None:
         """Send the request, now if nothing is to be awaited."""
-        if self._checked.needs_prompt_count or not self._sent_at_once():
-            self._await_reply()
+        guard, checked = self._guard, self._checked
+        if not checked.needs_prompt_count:
+            request, affinity = guard.request(checked, self._headers), guard.affinity(checked)
+            sent = guard.replicas.send_at_once(request, affinity, self)
+            if sent is not None:
+                self._place, self._connection = sent
+                return
+        self._await_reply()
 
     def resume(self) -> None:
         """There is room at the outlet again."""
@@ -119,15 +109,6 @@ class Passage:
         """End the answer with an error, for a reason that is not the upstream's."""
         if not self._is_over:
             self._tell_failure(error)
-
-    def _sent_at_once(self) -> bool:
-        guard = self._guard
-        request = guard.request(self._checked, self._headers)
-        sent = guard.replicas.send_at_once(request, guard.affinity(self._checked), self)
-        if sent is None:
-            return False
-        self._place, self._connection = sent
-        return True
 
     def _await_reply(self, *, refused_by: int | None = None, fresh: bool = False) -> None:
         self._job = asyncio.ensure_future(self._replied(refused_by, fresh))
@@ -163,6 +144,9 @@ class Passage:
     def take_whole(self, head: Head, body: bytes) -> None:
         self._connection = None
         if not self._is_taken(head):
+            return
+        if self._inflater is None and self._rewriter is None and len(body) <= self._most_bytes:
+            self._tell_whole(head, body)
             return
         self._has_ended = True
         if body:
@@ -209,7 +193,7 @@ class Passage:
         place = self._place
         assert place is not None
         place.note_status(head.status)
-        if self._guard.replicas.is_better_elsewhere(head.status, place.index):
+        if head.status != _OK and self._guard.replicas.is_better_elsewhere(head.status, place.index):
             self._leave_upstream(is_cut=True)
             self._await_reply(refused_by=place.index)
             return False
@@ -285,7 +269,8 @@ class Passage:
         elif self._rewriter is not None:
             self._finish_stream(None)
         else:
-            self._tell_whole()
+            assert self._head is not None
+            self._tell_whole(self._head, b"".join(self._body))
 
     def _tell_failure(self, failure: ArrieroError) -> None:
         if self._rewriter is not None:
@@ -299,11 +284,9 @@ class Passage:
         self._release(is_cut=True)
         self._outlet.finish(told)
 
-    def _tell_whole(self) -> None:
-        assert self._head is not None
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+    def _tell_whole(self, head: Head, body: bytes) -> None:
         try:
-            headers, told = self._guard.told_whole(self._checked, self._head, body)
+            headers, told = self._guard.told_whole(self._checked, head, body)
         except ArrieroError as exc:
             self._refuse(exc)
             return

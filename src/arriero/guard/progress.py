@@ -7,6 +7,8 @@ import msgspec
 from arriero.guard.routes import Route
 
 _LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_GIVEN_UP = frozenset({"abort", "error"})
+"""What some upstreams call the end of an answer that they could not finish."""
 
 
 class _Choice(msgspec.Struct):
@@ -44,6 +46,8 @@ class CompletionProgress:
         for choice in choices:
             if not 0 <= choice.index < self._choices:
                 raise ValueError("the upstream sent more completions than were asked for")
+            if choice.finish_reason in _GIVEN_UP:
+                raise ValueError("the upstream gave the answer up")
             if choice.finish_reason is not None:
                 self._finished.add(choice.index)
         return len(choices) == 1 and choices[0].finish_reason is None

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from arriero.errors import ServiceError, Unavailable
 from arriero.guard.balance import Balancer
 from arriero.guard.connection import Unanswered
@@ -31,16 +33,12 @@ _ELSEWHERE = (429, 502, 503)
 """Another upstream may answer at once what one of these statuses refused."""
 
 
-class Place:
-    """A request's place at its upstream. Owns the news of how that went; `leave` it once or more."""
+class Place(msgspec.Struct, eq=False):
+    """A begun request's place at its upstream. Owns the news of how that went; `leave` it once or more."""
 
-    __slots__ = ("_balancer", "_is_left", "index")
-
-    def __init__(self, balancer: Balancer, index: int) -> None:
-        self.index = index
-        self._balancer = balancer
-        self._is_left = False
-        balancer.begin(index)
+    _balancer: Balancer
+    index: int
+    _is_left: bool = False
 
     def note_status(self, status: int) -> None:
         """Take note that an answer began."""
@@ -166,7 +164,10 @@ class Replicas:
         if index is None:
             return None
         connection = self._upstreams[index].send_at_once(request, sink)
-        return None if connection is None else (Place(self._balancer, index), connection)
+        if connection is None:
+            return None
+        self._balancer.begin(index)
+        return Place(self._balancer, index), connection
 
     def is_better_elsewhere(self, status: int, index: int) -> bool:
         """Say whether another upstream is to be asked what this one refused."""
@@ -208,6 +209,7 @@ class Replicas:
             reply.close()
 
     async def _send_to(self, index: int, request: Request, *, fresh: bool) -> Reply:
+        self._balancer.begin(index)
         place = Place(self._balancer, index)
         try:
             answer = await self._upstreams[index].send(request, fresh=fresh)

@@ -15,13 +15,12 @@ from arriero.guard.counts import check_counts
 from arriero.guard.limits import (
     TokenLimit,
     enough_prompt_tokens,
-    exceeds_bound,
     fit_context,
     limit_tokens,
 )
 from arriero.guard.logprobs import check_logprobs
 from arriero.guard.members import ORDINARY, PASSING
-from arriero.guard.prompt_bound import count_requests, known_tokens
+from arriero.guard.prompt_bound import count_requests, known_tokens, most_tokens
 from arriero.guard.routes import GENERATING, Route
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ def checked_request(route: Route, body: Body, policy: Policy) -> Checked:
     _set_model(body, policy)
     # An ordinary request has no member that the rules of the block are about.
     dropped: tuple[str, ...] = ()
-    if not body.values.keys() <= ORDINARY[route]:
+    if not ORDINARY[route].issuperset(body.values):
         _refuse_unserved(body, route, policy)
         dropped = _drop_unknown(body, route, policy)
         check_logprobs(body, route, policy)
@@ -123,7 +122,9 @@ def checked_request(route: Route, body: Body, policy: Policy) -> Checked:
         if tokens is not None:
             limit = fit_context(body, route, policy, limit=limit, prompt_tokens=tokens)
         enough = enough_prompt_tokens(policy, limit)
-        needs_count = tokens is None and enough is not None and exceeds_bound(body, route, policy, enough)
+        if tokens is None and enough is not None:
+            most = most_tokens(body, route, policy, enough=enough)
+            needs_count = most is None or most > enough
     return Checked(
         route=route,
         body=body.encoded(),

@@ -51,6 +51,13 @@ def clean(raw: Raw, telling: Telling) -> Raw:
     return telling.names.clean(raw)
 
 
+def message(raw: Raw, telling: Telling) -> Raw:
+    """An error text, which may also hold addresses and paths."""
+    if bytes(memoryview(raw)[:1]) != b'"':
+        return telling.names.clean(raw)
+    return Raw(msgspec.json.encode(telling.names.clean_message(msgspec.json.decode(raw, type=str))))
+
+
 def word(raw: Raw, telling: Telling) -> Raw:
     """A word of the protocol, such as `chat.completion`."""
     return raw if _WORD.fullmatch(raw) else telling.names.clean(raw)
@@ -172,15 +179,18 @@ _ITEM = Shape(
         **_every(keep, "summary output action queries results"),
     }
 )
+_ERROR = Shape({"code": word, "message": message, "reason": message})
 _RESPONSE = Shape(
     {
         "model": model,
+        "error": _ERROR,
+        "incomplete_details": _ERROR,
         "output": Each(_ITEM),
         **_every(word, "object status"),
         **_every(keep, "instructions metadata output_text text tool_choice tools user"),
         **_every(
             clean,
-            "id created_at completed_at background error incomplete_details max_output_tokens max_tool_calls"
+            "id created_at completed_at background max_output_tokens max_tool_calls"
             " parallel_tool_calls previous_response_id prompt_cache_key reasoning safety_identifier"
             " service_tier store temperature top_p top_logprobs truncation usage presence_penalty"
             " frequency_penalty",

@@ -172,7 +172,8 @@ class StreamRewriter:
             return self._done()
         payload = event.data.replace(b"\n", b" ")  # several lines of data; no string holds a line end
         if event.name:
-            return self._named(event.name) + self._rebuilt(payload)
+            told = self._rebuilt(payload)
+            return told if self.is_failed else self._named(event.name) + told
         block = self._opening + payload + self._closing
         return self._by_template(block) or self._by_form(block) or self._rebuilt(payload)
 

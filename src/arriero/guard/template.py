@@ -131,14 +131,9 @@ class Form:
 
     def told(self, block: bytes, names: Names) -> bytes | None:
         """Return the block as it is passed on, None if it is not of this form."""
-        told = None if self._pattern is None else self._told_at_once(self._pattern, block, names)
-        return self._told_by_holes(block, names) if told is None else told
-
-    def _told_at_once(self, pattern: re.Pattern[bytes], block: bytes, names: Names) -> bytes | None:
-        """As `_told_by_holes`, for texts without quotes in them."""
-        found = pattern.fullmatch(block)
-        if found is None:
-            return None
+        found = None if self._pattern is None else self._pattern.fullmatch(block)
+        if found is None:  # a text with quotes in it, or another form
+            return self._told_by_holes(block, names)
         holes = found.groups()
         for index in self._texts:
             if holes[index].translate(None, _PLAIN) and not _is_text(holes[index]):
@@ -198,13 +193,8 @@ class Forms:
         self._forms: list[Form] = []
         self._unknown = 0
 
-    def told(self, block: bytes) -> bytes | None:
-        """Return the block as it is passed on, None if it has no learnt form."""
-        found = self.find(block)
-        return None if found is None else found[1]
-
     def find(self, block: bytes) -> tuple[Form, bytes] | None:
-        """Return the form of a block, and the block as it is passed on."""
+        """Return the form of a block, and the block as it is passed on; None if it has no learnt form."""
         for index, form in enumerate(self._forms):
             told = form.told(block, self._names)
             if told is not None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from arriero.guard.connection import Connection, Unanswered
 from arriero.guard.failure import UpstreamFailed, UpstreamTimeout
@@ -17,14 +19,12 @@ from arriero.guard.reading import Answer
 from arriero.guard.scan import Heads
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from arriero.config.remote import TimeoutsConfig, UpstreamAddress
     from arriero.guard.connection import Sink
     from arriero.guard.scan import Header
 
-MAX_HEADS = 32
-"""Heads of requests that are kept."""
 IDLE_S = 3.0
 """How long an unused connection is kept; servers close theirs after five seconds and more."""
 
@@ -37,16 +37,18 @@ class ConnectTimeout(UpstreamTimeout):
     """No connection was had in time."""
 
 
-class Request(NamedTuple):
-    """What is sent: all of it, but the host and the length.
-
-    headers: a tuple where they are the same for many requests; their bytes are kept then.
-    """
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """What is sent: all of it, but the host and the length. lines: the headers, as `lines_of` writes them."""
 
     method: bytes
     path: bytes
-    headers: Sequence[Header] = ()
+    lines: bytes = b""
     body: bytes = b""
+
+
+def lines_of(headers: Iterable[Header]) -> bytes:
+    """Write headers as they are sent."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 class Upstream:
@@ -64,9 +66,8 @@ class Upstream:
         self._timeouts = timeouts
         self._tls = (tls or _default_tls()) if address.scheme == "https" else None
         self._idle_s = idle_s
-        self._before_path = f" {address.prefix}".encode()
-        self._after_path = b" HTTP/1.1\r\nhost: " + _host_header(address)
-        self._heads: dict[tuple[bytes, bytes, Sequence[Header]], bytes] = {}
+        self._prefix = address.prefix.encode()
+        self._host = _host_header(address)
         self._answer_heads = Heads()
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
@@ -147,22 +148,12 @@ class Upstream:
             self._idle.remove(connection)
 
     def _message(self, request: Request) -> bytes:
-        method, path, headers, body = request
-        if not isinstance(headers, tuple):
-            head = self._head(method, path, headers)
-        elif (known := self._heads.get((method, path, headers))) is not None:
-            head = known
-        else:
-            head = self._head(method, path, headers)
-            if len(self._heads) < MAX_HEADS:
-                self._heads[method, path, headers] = head
-        if method == b"GET":
-            return head + b"\r\n\r\n"
-        return b"%b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body)
-
-    def _head(self, method: bytes, path: bytes, headers: Sequence[Header]) -> bytes:
-        line = method + self._before_path + path + self._after_path
-        return b"\r\n".join([line, *(b"%b: %b" % header for header in headers)])
+        begin = b"%b %b%b HTTP/1.1\r\nhost: %b\r\n%b" % (
+            request.method, self._prefix, request.path, self._host, request.lines
+        )  # fmt: skip
+        if request.method == b"GET":
+            return begin + b"\r\n"
+        return b"%bcontent-length: %d\r\n\r\n%b" % (begin, len(request.body), request.body)
 
 
 async def _answer(connection: Connection, message: bytes) -> Answer:

@@ -13,8 +13,11 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from arriero.access.principal import Source
 from arriero.errors import ArrieroError, Unavailable
+from arriero.guard.body import read_body
 from arriero.guard.headers import Media
 from arriero.guard.routes import Route
 from arriero.server.cors import CorsHeaders
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from arriero.access.principal import Principal
+    from arriero.guard.body import Body
     from arriero.guard.forward import Guard
     from arriero.guard.passage import Passage
     from arriero.guard.scan import Header
@@ -59,10 +63,11 @@ class Direct:
         # Of the configuration's keys, which change never, by the header that bears them. How long a look into
         # a dict takes says nothing of its keys: their hashes are salted. The first look compares all keys.
         self._principals: dict[bytes, Principal] = {}
-        self._guards: dict[tuple[bytes, str | None], Guard] = {}
-        """What such a key asks for by the very name of a guard: by the key's digest."""
         self._askers: dict[bytes | None, _Asker] = {}
         """Those with such keys, by all that stands in the heads of their requests."""
+        self._max_body_bytes = context.max_body_bytes
+        self._is_alone = not (context.runtime.models or context.runtime.tasks)
+        """Whether no model runs here that a request may be for."""
         self._random_bits = random.Random(os.urandom(32)).getrandbits  # names, no secrets
         self._beat_s = keep_alive_s / _BEATS
         self._streams: set[Answering] = set()
@@ -104,11 +109,25 @@ class Direct:
 
     def _take(self, route: Route, exchange: Exchange) -> bool:
         asker = self._askers.get(exchange.form) or self._asker(exchange)
-        guard = None if asker is None else self._guard(asker.principal, exchange.body)
-        if asker is None or guard is None or len(exchange.body) > guard.policy.max_body_bytes:
+        if asker is None:
+            return False
+        # What is for a model here is read there, once.
+        if not self._is_alone and self._guard(asker, model_name(exchange.body)) is None:
+            return False
+        try:
+            body = read_body(exchange.body, max_bytes=self._max_body_bytes)
+        except ArrieroError:  # the application says what is wrong with it
+            return False
+        name = body.values.get("model")
+        if type(name) is not str:
+            name = None
+        guard = asker.guards.get(name) or self._guard(asker, name)
+        if guard is None or len(exchange.body) > guard.policy.max_body_bytes:
             return False
         exchange.request_id = asker.request_id or b"%032x" % self._random_bits(128)
-        Answering(self, exchange, route, asker).begin(guard)
+        meter = GuardedMeter(len(exchange.body))
+        record = Record(guard.policy.public_name, guarded=meter)
+        Answering(self, exchange, route, asker, record, meter).begin(guard, body)
         return True
 
     def _asker(self, exchange: Exchange) -> _Asker | None:
@@ -124,6 +143,7 @@ class Direct:
             tuple(self._cors.of(seen.origin)),
             seen.request_id if seen.request_id and _HARMLESS.fullmatch(seen.request_id) else b"",
             [header for header in exchange.headers if header[0] in passing],
+            {},
         )
         if principal.source is Source.CONFIG and exchange.form is not None:
             if len(self._askers) >= MAX_FORMS:
@@ -131,16 +151,13 @@ class Direct:
             self._askers[exchange.form] = asker
         return asker
 
-    def _guard(self, principal: Principal, body: bytes) -> Guard | None:
-        name = model_name(body)
-        if (known := self._guards.get((principal.digest, name))) is not None:
-            return known
+    def _guard(self, asker: _Asker, name: str | None) -> Guard | None:
         try:
-            guard = self._context.guard(principal, name)
+            guard = self._context.guard(asker.principal, name)
         except ArrieroError:
             return None
-        if guard is not None and name == guard.policy.public_name and principal.source is Source.CONFIG:
-            self._guards[principal.digest, name] = guard
+        if guard is not None and name == guard.policy.public_name:
+            asker.guards[name] = guard
         return guard
 
     def _principal(self, exchange: Exchange, seen: _Seen) -> Principal | None:
@@ -177,6 +194,8 @@ class _Asker(NamedTuple):
     """The caller's, empty = none that can be used."""
     passing: list[Header]
     """Headers that an upstream may be told."""
+    guards: dict[str | None, Guard]
+    """What was asked for by the very name of a guard."""
 
 
 class _Seen:
@@ -207,44 +226,29 @@ class _Seen:
                 self.has_api_key = True
 
 
-class Answering:
+class Answering(msgspec.Struct, eq=False):
     """One request and the writing of its answer: the outlet of a passage."""
 
-    __slots__ = (
-        "_asker",
-        "_direct",
-        "_exchange",
-        "_is_lines",
-        "_meter",
-        "_passage",
-        "_pieces_at_beat",
-        "_quiet_beats",
-        "_record",
-        "_route",
-    )
+    _direct: Direct
+    _exchange: Exchange
+    _route: Route
+    _asker: _Asker
+    _record: Record
+    _meter: GuardedMeter
+    _passage: Passage | None = None
+    _is_lines: bool = False
+    _pieces_at_beat: int = 0
+    _quiet_beats: int = 0
 
-    def __init__(self, direct: Direct, exchange: Exchange, route: Route, asker: _Asker) -> None:
-        self._direct = direct
-        self._exchange = exchange
-        self._route = route
-        self._asker = asker
-        self._record = Record()
-        self._meter = GuardedMeter(len(exchange.body))
-        self._passage: Passage | None = None
-        self._is_lines = False
-        self._pieces_at_beat = self._quiet_beats = 0
-
-    def begin(self, guard: Guard) -> None:
+    def begin(self, guard: Guard, body: Body) -> None:
         """Send the request, or answer why not."""
         exchange = self._exchange
         record = self._record
-        record.model = guard.policy.public_name
-        record.guarded = self._meter
         if self._direct.observer.log.with_prompts:  # else not to be kept for as long as a stream lasts
             record.prompt = exchange.body
         self._direct.num_running += 1
         try:
-            self._passage = guard.pass_on(self._route, exchange.body, self._asker.passing, self)
+            self._passage = guard.pass_on(self._route, body, self._asker.passing, self)
         except ArrieroError as exc:
             self.refuse(exc)
             return

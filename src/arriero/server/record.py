@@ -10,6 +10,8 @@ import re
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from arriero.core import Usage
 from arriero.tasks.task import Task
 
@@ -31,6 +33,11 @@ _COMPLETION_TOKENS = re.compile(rb'"(?:completion|output)_tokens": ?([0-9]{1,15}
 _ERROR, _ERROR_EVENT = b'{"error":', b"event: error\n"
 _FINISHED = b'"finish_reason":"'  # as guards write it
 _FINISH = re.compile(_FINISHED + rb'([a-z_]{1,20})"')
+# What nearly all answers end with, in one look. There is no object between the two members.
+_USUAL_END = re.compile(
+    _FINISH.pattern + rb'[^{]*"usage":{"prompt_tokens":([0-9]{1,15}),(?:"total_tokens":[0-9]{1,15},)?'
+    rb'"completion_tokens":([0-9]{1,15})[,}]'
+)
 NOTHING = Usage()
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 
@@ -112,18 +119,16 @@ class Meter:
         return used.prompt_tokens + used.completion_tokens
 
 
-class GuardedMeter:
+class GuardedMeter(msgspec.Struct, eq=False, gc=False):
     """Counts an answer of an upstream by its pieces, as they are told; what it tells is read at the end."""
 
-    __slots__ = ("_before", "_finish_reason", "_last", "_prompt_size", "_read", "_usage", "num_pieces")
-
-    def __init__(self, prompt_size: int) -> None:
-        self.num_pieces = 0
-        self._before = self._last = b""
-        self._prompt_size = prompt_size
-        self._read = 0
-        self._usage = NOTHING
-        self._finish_reason = ""
+    _prompt_size: int
+    num_pieces: int = 0
+    _before: bytes = b""
+    _last: bytes = b""
+    _read: int = 0
+    _usage: Usage = NOTHING
+    _finish_reason: str = ""
 
     def add(self, piece: bytes) -> None:
         """Take a piece of a stream, or a whole answer."""
@@ -152,9 +157,13 @@ class GuardedMeter:
         """Read the last pieces, once. A quote in a text is escaped, so no text passes for these members."""
         self._read = self.num_pieces
         tail = self._before[-TAIL:] + self._last if self._before else self._last
-        self._usage = _told_usage(tail) or Usage(_estimated(self._prompt_size), self.num_pieces)
         start = tail.rfind(_FINISHED)
-        found = _FINISH.match(tail, start) if start >= 0 else None
+        found = None if start < 0 else _USUAL_END.match(tail, start)
+        if found is not None and tail.find(_USAGE, found.end()) < 0:
+            self._usage = Usage(int(found[2]), int(found[3]))
+        else:
+            self._usage = _told_usage(tail) or Usage(_estimated(self._prompt_size), self.num_pieces)
+            found = None if start < 0 else _FINISH.match(tail, start)
         word = found[1].decode() if found else ""
         self._finish_reason = word if word in FINISH_REASONS else ""
 
@@ -168,25 +177,22 @@ def _told_usage(tail: bytes) -> Usage | None:
     return Usage(int(prompt[1]), int(completion[1]) if completion else 0)
 
 
-class Record:
+class Record(msgspec.Struct, eq=False):
     """One request. `model` and `task` are names of the configuration, never the caller's words."""
 
-    __slots__ = ("error", "extra", "guarded", "is_streamed", "meters", "model", "prompt", "task", "turns")
-
-    def __init__(self) -> None:
-        self.model = ""
-        self.task = ""
-        self.prompt: Any = None
-        """What was asked, where prompts are logged."""
-        self.error = ""
-        """The code of what went wrong, also in the middle of a stream."""
-        self.is_streamed = False
-        self.meters: list[Meter] = []
-        self.guarded: GuardedMeter | None = None
-        self.extra = NOTHING
-        """What is used beside completions: by embeddings."""
-        self.turns = NOTHING
-        """Of a socket: its earlier turns, which are counted and charged already."""
+    model: str = ""
+    task: str = ""
+    prompt: Any = None
+    """What was asked, where prompts are logged."""
+    error: str = ""
+    """The code of what went wrong, also in the middle of a stream."""
+    is_streamed: bool = False
+    meters: list[Meter] = []
+    guarded: GuardedMeter | None = None
+    extra: Usage = NOTHING
+    """What is used beside completions: by embeddings."""
+    turns: Usage = NOTHING
+    """Of a socket: its earlier turns, which are counted and charged already."""
 
     def meter(self, requests: Sequence[GenerateRequest], *, num_choices: int = 1) -> Meter:
         """Return the count of the completions of these requests."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from datetime import UTC, datetime
+import time
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ EVERY_S = 0.5
 MOST_LINES = 512
 PLAIN = re.compile(r"[!#-<>-\[\]-~]+")
 """What logfmt needs no quotes around: no blank, quote, equals sign or backslash, nothing but ASCII."""
+_encoder = msgspec.json.Encoder()
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -29,8 +31,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     with a status or in the stream), `cut` (by us, so that the client sees it), `gone` (by the client).
     """
 
-    time: float
-    """Of the end, in Unix time."""
+    time: str
+    """Of the end, as `moment` writes it."""
     id: str
     method: str
     route: str
@@ -62,8 +64,9 @@ class Batch:
         self._is_json = is_json
 
     def __str__(self) -> str:
-        write = _json if self._is_json else _logfmt
-        return "\n".join([write(line) for line in self._lines])
+        if self._is_json:
+            return _encoder.encode_lines(self._lines)[:-1].decode()
+        return "\n".join(map(_logfmt, self._lines))
 
 
 class RequestLog:
@@ -100,16 +103,17 @@ class RequestLog:
 
 def moment(time_s: float) -> str:
     """Return a Unix time as ISO 8601 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    milliseconds = round(1e3 * time_s)
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03}Z"
 
 
-def _json(line: Line) -> str:
-    said = msgspec.to_builtins(line)
-    return msgspec.json.encode(said | {"time": moment(line.time)}).decode()
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _logfmt(line: Line) -> str:
-    said = msgspec.to_builtins(line) | {"time": moment(line.time)}
+    said = msgspec.to_builtins(line)
     return " ".join([f"{name}={written(value)}" for name, value in said.items()])
 
 

@@ -12,6 +12,8 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple
 
+import msgspec
+
 STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 BODYLESS_STATUSES = frozenset({204, 304})
 MAX_KNOWN = 64
@@ -35,7 +37,7 @@ class Framing(Enum):
 UNSTARTED, OPENING, CHUNKED, LENGTH, UNTIL_CLOSE, BODYLESS, ENDED = Framing
 
 
-class Opening(NamedTuple):
+class Opening(msgspec.Struct, frozen=True, gc=False):
     """The head of an answer, and what follows it."""
 
     head: bytes

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 import httptools
+import msgspec
 
 from arriero.server.edge.refusal import (
     bad_request,
@@ -47,50 +48,29 @@ MAX_FORM_BYTES = 2048
 UNDERSTOOD = frozenset({*ONCE, b"connection", b"upgrade", b"expect"})
 
 
-class Head:
+class Head(msgspec.Struct, eq=False):
     """A request up to its body; framing and hop-by-hop headers understood."""
 
-    __slots__ = (
-        "content_length",
-        "expects_continue",
-        "form",
-        "headers",
-        "is_chunked",
-        "is_http11",
-        "is_upgrade",
-        "keeps_alive",
-        "length_at",
-        "method",
-        "path",
-        "query",
-        "target",
-    )
-
-    def __init__(
-        self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], *, is_http11: bool
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.path, _, self.query = target.partition(b"?")
-        self.headers = headers
-        self.is_http11 = is_http11
-        self.content_length = 0
-        self.is_chunked = False
-        self.expects_continue = False
-        self.keeps_alive = True
-        self.is_upgrade = False
-        self.form: bytes | None = None
-        """All of the head but the length of the body, where that may come again."""
-        self.length_at = 0
-        """Which header of such a head tells the length."""
+    method: bytes
+    path: bytes
+    query: bytes
+    headers: list[tuple[bytes, bytes]]
+    is_http11: bool
+    content_length: int = 0
+    is_chunked: bool = False
+    expects_continue: bool = False
+    keeps_alive: bool = True
+    is_upgrade: bool = False
+    form: bytes | None = None
+    """All of the head but the length of the body, where that may come again."""
+    length_at: int = 0
+    """Which header of such a head tells the length."""
 
     def with_length(self, digits: bytes) -> Head:
         """Return the same head before a body of another length."""
-        head = Head(self.method, self.target, self.headers.copy(), is_http11=self.is_http11)
-        head.headers[self.length_at] = (b"content-length", digits)
-        head.content_length = int(digits)
-        head.form = self.form
-        return head
+        headers = self.headers.copy()
+        headers[self.length_at] = (b"content-length", digits)
+        return msgspec.structs.replace(self, headers=headers, content_length=int(digits))
 
     @property
     def has_body(self) -> bool:
@@ -202,7 +182,8 @@ def usual_head(data: bytes, limits: Limits) -> Head | None:
         or len(length) > MAX_USUAL_DIGITS
     ):
         return None
-    head = Head(method, target, headers, is_http11=True)
+    path, _, query = target.partition(b"?")
+    head = Head(method, path, query, headers, is_http11=True)
     _check_host(head, known.get(b"host"), limits)
     head.content_length = int(length)
     return head
@@ -223,7 +204,8 @@ def any_head(data: bytes, limits: Limits) -> Head:
         raise bad_request("this is not a proxy")
     _check_sizes(lines, limits)
     is_http11 = _is_http11(data, b"%b %b HTTP/1." % (method, lines.target))
-    head = Head(method, lines.target, lines.headers, is_http11=is_http11)
+    path, _, query = lines.target.partition(b"?")
+    head = Head(method, path, query, lines.headers, is_http11)
     _understand(head, lines.found, limits)
     return head
 
