@@ -72,7 +72,7 @@ class Citation(msgspec.Struct, frozen=True, omit_defaults=True):
     """A passage of a memory that an answer was given to draw on.
 
     page: from 1. section: the headings above it, outermost first. start, end: characters of the document's
-    text.
+    text. rerank_score: the reranker's, of a memory that has one.
     """
 
     memory: str
@@ -84,6 +84,7 @@ class Citation(msgspec.Struct, frozen=True, omit_defaults=True):
     title: str = ""
     page: int | None = None
     section: tuple[str, ...] = ()
+    rerank_score: float | None = None
 
 
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -145,6 +146,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
         cache keeps both; otherwise it keeps the prompt.
     add_bos: put the model's begin token first, if the model wants one and it is not there yet.
     constraint: what the completion must match; it ends as soon as nothing more may follow.
+    trace: the caller's place in a trace, a `traceparent`, told to whoever is asked elsewhere.
     """
 
     prompt: tuple[Span, ...]
@@ -161,6 +163,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     add_bos: bool = True
     return_context: bool = False
     constraint: Constraint | None = None
+    trace: str = ""
 
 
 class ModelInfo(msgspec.Struct, frozen=True):

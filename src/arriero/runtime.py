@@ -31,6 +31,7 @@ from arriero.guard.countable import Conversation
 from arriero.guard.counting import LocalCounter
 from arriero.guard.forward import Guard
 from arriero.guard.pokt_source import PoktSource, open_source
+from arriero.guard.reranker import RemoteReranker
 from arriero.guard.tokens import TokenCounter
 from arriero.memory.embedding import identity_of
 from arriero.memory.library.door import Door, open_door
@@ -81,6 +82,8 @@ class Pieces:
         """By their names in the configuration, as of the newest runtime."""
         self.memories: dict[str, Memory] = {}
         """Of the newest runtime."""
+        self.rerankers: dict[str, RemoteReranker] = {}
+        """Remote models by their names in the configuration, as of the newest runtime."""
 
     @asynccontextmanager
     async def held(
@@ -120,8 +123,12 @@ class Pieces:
         for name, model in models.items():
             self.embedders.setdefault(name, Current(model)).model = model
 
-    def adopt(self, config: Config, memories: Mapping[str, Memory]) -> None:
+    def adopt(
+        self, config: Config, memories: Mapping[str, Memory], rerankers: Mapping[str, RemoteReranker]
+    ) -> None:
         """Make a configuration the newest one."""
+        self.rerankers.clear()
+        self.rerankers.update(rerankers)
         for name, memory in memories.items():
             if memory.config != config.memories[name]:
                 memory.adopt(config.memories[name])
@@ -159,7 +166,7 @@ async def open_runtime(
             door = await stack.enter_async_context(
                 pieces.held(
                     ("door", config.vector_stores, config.serves_vector_stores, config.cache_path),
-                    lambda: open_door(config, embedders, pieces.memories),
+                    lambda: open_door(config, embedders, pieces.memories, pieces.rerankers),
                 )
             )
             tasks = {
@@ -171,7 +178,7 @@ async def open_runtime(
                 )
                 for name in config.tasks
             }
-            pieces.adopt(config, memories)
+            pieces.adopt(config, memories, _rerankers(config, guarded))
         served = {model.name: model for model in models.values()}
         yield Runtime(config, served, guarded, tasks, door, pokt, memories)
 
@@ -275,7 +282,7 @@ async def _memories(
     memories = {}
     for name, settings in config.memories.items():
         key = ("memory", name, settings.store, settings.embedding_model, config.cache_path)
-        opening = partial(open_memory, name, settings, embedders, config.cache_path)
+        opening = partial(open_memory, name, settings, embedders, config.cache_path, pieces.rerankers)
         memory = await stack.enter_async_context(pieces.held(key, opening))
         if memory.store.identity != identity_of(embedders[settings.embedding_model]):
             raise ConfigError(
@@ -284,6 +291,10 @@ async def _memories(
             )
         memories[name] = memory
     return memories
+
+
+def _rerankers(config: Config, guards: Mapping[str, Guard]) -> dict[str, RemoteReranker]:
+    return {name: RemoteReranker(guards[config.public_name(name)]) for name in config.remote_models}
 
 
 def _task_key(

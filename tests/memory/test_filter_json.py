@@ -45,6 +45,7 @@ def nested(depth: int) -> dict[str, Any]:
         ({"type": "in", "key": "k", "value": "v"}, "where.value"),
         ({"type": "in", "key": "k", "value": []}, "where.value"),
         ({"type": "in", "key": "k", "value": ["v", None]}, "where.value[1]"),
+        ({"type": "gt", "key": "k", "value": 10**400}, "where.value"),
         ({"type": "and", "filters": []}, "where.filters"),
         ({"type": "and", "filters": [EQ, 3]}, "where.filters[1]"),
         (nested(MAX_DEPTH + 1), "where" + ".filters[0]" * (MAX_DEPTH - 1) + ".filters"),

@@ -23,7 +23,7 @@ from arriero.server.reload import Serving, unchangeable
 from arriero.server.standing import Standing
 from arriero.testing.serving import client_of
 from arriero.testing.tiny_gguf import write_reciting_gguf, write_tiny_gguf
-from arriero.testing.upstream import Answer, Upstream, chat, chat_stream, whole
+from arriero.testing.upstream import Answer, Received, Upstream, chat, chat_stream, rerank, whole
 
 CHAT = "/v1/chat/completions"
 STREAM = chat_stream("a", "b", model="x")
@@ -283,3 +283,55 @@ async def test_a_memory_takes_new_settings_and_a_new_engine(tmp_path: Path) -> N
         ).status_code == 413
         status = (await client.get("/v1/status")).json()
         assert status["memories"]["n"]["documents"] == 2
+
+
+async def test_a_memory_asks_the_reranker_of_the_newest_configuration(tmp_path: Path) -> None:
+    """It makes the order of a recall; one that is away leaves the memory's own order, and is counted."""
+    path = write_tiny_gguf(tmp_path / "e.gguf", "bert")
+    text = (
+        f'auth.allowed_keys = ["k"]\ncache_path = "cache"\ntelemetry.metrics = "public"\n[models.e]\n'
+        f'path = "{path}"\ncontext_size = 128\n[models.j]\npublic_name = "judge"\n'
+        'upstream = {{ urls = ["{url}"], model = "secret" }}\n[memories.n]\nstore.embedded = {{}}\n'
+        'embedding_model = "e"\nrecall = "text"\nrerank = {{ model = "j" }}\n'
+    )
+    asked = {"query": "some old cat", "limit": 2}
+
+    async def recalled(client: httpx2.AsyncClient, **more: Any) -> list[tuple[str, float, float | None]]:
+        passages = (await client.post("/v1/memory/n/recall", json=asked | more)).json()["passages"]
+        return [(one["name"], one["score"], one["rerank_score"]) for one in passages]
+
+    async with (
+        Upstream.of(rerank) as first,
+        Upstream.of(_backwards) as second,
+        site(tmp_path, text.format(url=first.url)) as served,
+        served.client() as client,
+    ):
+        for name, said in (("a", "cat cat cat"), ("b", "some cat"), ("c", "a dog")):
+            await client.put("/v1/memory/n", params={"name": f"{name}.txt"}, content=said)
+        judged = await recalled(client)
+        some = await recalled(client, min_rerank_score=0.5)
+        unjudged = await recalled(client, rerank=False)
+        assert await served.become(text.format(url=second.url))
+        backwards = await recalled(client)
+        assert await served.become(text.format(url="http://127.0.0.1:1"))
+        own = await recalled(client)
+        metrics = (await client.get("/metrics")).text
+
+    assert [(name, score) for name, _, score in judged] == [
+        ("b.txt", pytest.approx(2 / 3)),
+        ("a.txt", pytest.approx(1 / 3)),
+    ]
+    assert backwards == [(*one[:2], 1.0 - index) for index, one in enumerate(reversed(own))]
+    assert [score for _, _, score in own] == [None, None]
+    assert (some, unjudged) == (judged[:1], own)
+    assert [len(first.requests), len(second.requests)] == [2, 1]
+    assert first.requests[0].json["model"] == "secret"
+    assert 'arriero_memory_reranks_total{memory="n",outcome="done"} 3.0' in metrics
+    assert 'arriero_memory_reranks_total{memory="n",outcome="failed"} 1.0' in metrics
+
+
+def _backwards(received: Received) -> Answer:
+    """Judge the last candidate best."""
+    count = len(received.json["documents"])
+    results = [{"index": index, "relevance_score": index / (count - 1)} for index in range(count)]
+    return whole({"results": results})

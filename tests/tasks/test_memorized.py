@@ -13,9 +13,9 @@ from arriero.config.load import parse_config
 from arriero.errors import Unavailable
 from arriero.memory.job import Source
 from arriero.memory.open import open_memories
-from arriero.memory.passage import Query
+from arriero.memory.passage import Passage, Query
 from arriero.memory.recall import Recall
-from arriero.tasks.memorized import without
+from arriero.tasks.memorized import cited, without
 from arriero.tasks.task import Task
 from arriero.testing.echo import EOS, EchoModel
 from arriero.testing.word_embedder import WordEmbedder
@@ -109,6 +109,17 @@ async def test_the_last_delta_tells_the_sources(memory: Memory) -> None:
     assert (citation.memory, citation.name, citation.start, citation.end) == ("n", "zoo.txt", 0, 17)
     assert not any(delta.citations for delta in others)
     assert silent.citations == ()
+
+
+def test_a_source_tells_both_scores() -> None:
+    """That of the recall, and the reranker's of a memory that has one."""
+    passage = Passage(
+        text="cats", score=0.4, rerank_score=0.9, document_id="d", name="a", title="", page=None,
+        section=(), start=0, end=4, first=0, last=0,
+    )  # fmt: skip
+    (citation,) = cited("n", [passage])
+
+    assert (citation.score, citation.rerank_score) == (0.4, 0.9)
 
 
 async def test_prompts_are_stored_after_their_completion(memory: Memory) -> None:

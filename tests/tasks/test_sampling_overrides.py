@@ -83,6 +83,7 @@ def test_seed_and_biases_are_taken_over(given: dict[str, Any], seed: int, biases
         ("temperature", math.nan),
         ("temperature", math.inf),
         ("top_k", -2),
+        ("top_k", 10**400),
         ("top_k", 2**31),
         ("top_p", 1.1),
         ("min_p", -0.1),

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from arriero.config.architectures import ARCHITECTURES, CANNOT_LOAD
 from arriero.config.auth_checks import auth_faults
 from arriero.config.locate import KeyPath
-from arriero.config.memory import MemoryConfig
+from arriero.config.memory import MemoryConfig, RerankConfig
 from arriero.config.problem import Problem, hint, listed
 from arriero.config.remote_checks import remote_faults
 from arriero.config.samplers import SamplerError, sampling_chain
@@ -31,6 +31,7 @@ from arriero.config.weights import weights_fault
 
 ORIGIN = re.compile(r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+")
 VECTOR_STORES = "vector_stores"
+RERANK = "/v1/rerank"
 NAME = re.compile(r"[^\x00-\x1f\x7f/\\]{1,128}")
 
 
@@ -158,6 +159,7 @@ def _memory(config: Config, path: KeyPath, memory: MemoryConfig) -> Iterator[Pro
         yield Problem((*path, "store"), "give exactly one of embedded, hora, qdrant")
     if memory.store.qdrant is not None and (fault := _url_fault(memory.store.qdrant.url)) is not None:
         yield Problem((*path, "store", "qdrant", "url"), fault)
+    yield from _rerank(config, (*path, "rerank"), memory.rerank)
     for index, pattern in enumerate(memory.pre_filter):
         if (fault := _pattern_fault(pattern)) is not None:
             yield Problem((*path, "pre_filter", index), f"not a regular expression: {fault}")
@@ -168,9 +170,27 @@ def _vector_stores(config: Config) -> Iterator[Problem]:
     if model is not None and model not in config.local_models:
         message = _not_there("model", model, config.local_models)
         yield Problem(("vector_stores", "embedding_model"), message)
+    yield from _rerank(config, ("vector_stores", "rerank"), config.vector_stores.rerank)
     if VECTOR_STORES in config.memories:
         message = "grants use this name for the memories that callers make; take another"
         yield Problem(("memories", VECTOR_STORES), message)
+
+
+def _rerank(config: Config, path: KeyPath, rerank: RerankConfig | None) -> Iterator[Problem]:
+    if rerank is None:
+        return
+    model = config.models.get(rerank.model)
+    if model is None:
+        yield Problem((*path, "model"), _not_there("model", rerank.model, config.models))
+    elif isinstance(model, ModelConfig):
+        message = f'"{rerank.model[:80]}" runs here; name a remote model whose upstream answers {RERANK}'
+        yield Problem((*path, "model"), message)
+    elif RERANK not in model.routes:
+        message = f"models.{rerank.model}.routes leaves {RERANK} out; add it there"
+        yield Problem((*path, "model"), message)
+    elif rerank.candidates > model.max_rerank_documents:
+        allowed = f"models.{rerank.model}.max_rerank_documents allows {model.max_rerank_documents}"
+        yield Problem((*path, "candidates"), f"{allowed} of one request")
 
 
 def _pattern_fault(pattern: str) -> str | None:

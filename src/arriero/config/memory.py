@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from arriero.config.table import Count, CountOrZero, Table, Text
+from arriero.config.table import Count, CountOrZero, Seconds, Table, Text
 
 Weight = Annotated[float, Meta(ge=0, le=1000)]
 ByteCount = Annotated[int, Meta(ge=1, le=2**62)]
@@ -71,6 +71,25 @@ class StoreConfig(Table, frozen=True):
     qdrant: Annotated[QdrantStore | None, Meta(description="A collection on a Qdrant server.")] = None
 
 
+class RerankConfig(Table, frozen=True):
+    """memories.NAME.rerank: a model that judges what was found, reading query and passage together."""
+
+    model: Annotated[Text, Meta(description="Name of a remote model whose upstream answers /v1/rerank.")]
+    candidates: Annotated[
+        Annotated[int, Meta(ge=1, le=1000)], Meta(description="Most chunks that are judged for one recall.")
+    ] = 50
+    timeout_s: Annotated[
+        Seconds, Meta(description="Seconds for the judgement; a recall that got none goes on without.")
+    ] = 10
+    min_score: Annotated[
+        float | None, Meta(description="The model's score below which nothing is recalled. Absent = none.")
+    ] = None
+    logits: Annotated[
+        bool,
+        Meta(description="The upstream answers logits, not scores from 0 to 1; they are brought there."),
+    ] = False
+
+
 class MemoryConfig(Table, frozen=True):
     """[memories.NAME]: a collection of chunks and how texts become chunks."""
 
@@ -121,6 +140,9 @@ class MemoryConfig(Table, frozen=True):
     min_score: Annotated[
         Annotated[float, Meta(ge=0, le=1)], Meta(description="Score below which nothing is recalled.")
     ] = 0.0
+    rerank: Annotated[
+        RerankConfig | None, Meta(description="A model that judges what was found. Absent = none.")
+    ] = None
     max_document_bytes: Annotated[Count, Meta(description="Largest document.")] = 32 * 1024 * 1024
     max_documents: Annotated[Count | None, Meta(description="Most documents. Absent = no bound.")] = None
     max_queued_documents: Annotated[
@@ -150,6 +172,9 @@ class VectorStoresConfig(Table, frozen=True):
     embedding_model: Annotated[
         Text | None,
         Meta(description="Name of the model that makes the vectors. Absent = the only one that just embeds."),
+    ] = None
+    rerank: Annotated[
+        RerankConfig | None, Meta(description="A model that judges what was found. Absent = none.")
     ] = None
     max_file_bytes: Annotated[Count, Meta(description="Largest file.")] = 32 * 1024 * 1024
     max_files: Annotated[Count, Meta(description="Most files of one caller.")] = 10_000

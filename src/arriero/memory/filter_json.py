@@ -55,5 +55,8 @@ def _attribute(value: object, param: str) -> Attribute:
     if isinstance(value, bool | str):
         return value
     if isinstance(value, int | float):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise InvalidRequest(f"{param}: the number is too large", param=param) from None
     raise InvalidRequest(f"{param}: expected a string, a number or a boolean", param=param)

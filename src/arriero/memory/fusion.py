@@ -22,6 +22,7 @@ class Ranked(msgspec.Struct, frozen=True):
     """A hit with the score that it is ranked by, and where each list had it, from 1.
 
     similarity: the cosine, for hits that were found by meaning.
+    rerank_score: what a reranker gave it; None = it was not asked, or failed.
     """
 
     hit: Hit
@@ -29,6 +30,7 @@ class Ranked(msgspec.Struct, frozen=True):
     vector_rank: int | None = None
     text_rank: int | None = None
     similarity: float | None = None
+    rerank_score: float | None = None
 
 
 def by_vector(hits: Sequence[Hit]) -> list[Ranked]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
 import numpy as np
 
 from arriero.errors import InvalidRequest, PayloadTooLarge, UnreadableDocument
@@ -25,6 +24,7 @@ from arriero.memory.journal import Journal
 from arriero.memory.passage import Passage, Query, chosen, passages
 from arriero.memory.reading import read
 from arriero.memory.records import Document, document_id
+from arriero.memory.rerank import Reranking
 from arriero.memory.splitter import Splitter
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from arriero.core import Embedder
     from arriero.extract.document import Document as Extracted
     from arriero.memory.records import Hit
+    from arriero.memory.rerank import Reranker
     from arriero.memory.store import Store
 
 MAX_LIMIT = 1000
@@ -46,16 +47,12 @@ class Extractor(Protocol):
     def __call__(self, data: bytes, *, name: str, media_type: str | None) -> Awaitable[Extracted]: ...
 
 
-class Reranker(Protocol):
-    """Judges how well texts answer a query; higher is better."""
-
-    async def scores(self, query: str, texts: Sequence[str]) -> Sequence[float]: ...
-
-
 class Memory:
     """A named collection of chunks. Its state is in the store.
 
     Of two documents of one name that are ingested at once, either may be the one that stays.
+
+    rerankers: by the names that `config.rerank.model` may be.
     """
 
     def __init__(
@@ -67,14 +64,14 @@ class Memory:
         *,
         journal: Journal | None = None,
         extract: Extractor = read,
-        reranker: Reranker | None = None,
+        rerankers: Mapping[str, Reranker] | None = None,
     ) -> None:
         self.name = name
         self.config = config
         self.store = store
         self._embedder = embedder
         self._extract = extract
-        self._reranker = reranker
+        self.reranking = Reranking(name, {} if rerankers is None else rerankers)
         self.jobs = Ingestion(
             name, self.ingest, journal or Journal(None), max_queued=config.max_queued_documents
         )
@@ -162,42 +159,34 @@ class Memory:
         if not query.limit or not query.text.strip():
             return []
         min_score = self.config.min_score if query.min_score is None else query.min_score
-        ranked = await self._ranked(query)
-        best = chosen(ranked, limit=query.limit, min_score=min_score)
-        return passages(best, merge_neighbours=query.merge_neighbours)
+        rerank = self.config.rerank if query.rerank else None
+        wanted = query.limit if rerank is None else max(query.limit, rerank.candidates)
+        ranked = await self._ranked(query, max(MIN_CANDIDATES, 2 * query.limit, wanted))
+        best = chosen(ranked, limit=wanted, min_score=min_score)
+        if rerank is not None:
+            best = await self.reranking.ranking(rerank, query.text, best, min_score=query.min_rerank_score)
+        return passages(best[: query.limit], merge_neighbours=query.merge_neighbours)
 
-    async def _ranked(self, query: Query) -> list[Ranked]:
+    async def _ranked(self, query: Query, limit: int) -> list[Ranked]:
         mode = query.mode or self.config.recall
-        limit = max(MIN_CANDIDATES, 2 * query.limit)
         if mode == "text":
-            ranked = by_text(await self.store.matching(query.text, limit=limit, where=query.where))
-        elif mode == "vector":
-            ranked = by_vector(await self._nearest(query, limit))
-        else:
-            vector_hits, text_hits = await asyncio.gather(
-                self._nearest(query, limit),
-                self.store.matching(query.text, limit=limit, where=query.where),
-            )
-            ranked = fused(
-                vector_hits,
-                text_hits,
-                vector_weight=self.config.vector_weight,
-                text_weight=self.config.text_weight,
-            )
-        return await self._reranked(query.text, ranked)
+            return by_text(await self.store.matching(query.text, limit=limit, where=query.where))
+        if mode == "vector":
+            return by_vector(await self._nearest(query, limit))
+        vector_hits, text_hits = await asyncio.gather(
+            self._nearest(query, limit),
+            self.store.matching(query.text, limit=limit, where=query.where),
+        )
+        return fused(
+            vector_hits,
+            text_hits,
+            vector_weight=self.config.vector_weight,
+            text_weight=self.config.text_weight,
+        )
 
     async def _nearest(self, query: Query, limit: int) -> list[Hit]:
         vector = await self._query_vector(query.text)
         return await self.store.nearest(vector, limit=limit, where=query.where)
-
-    async def _reranked(self, text: str, ranked: list[Ranked]) -> list[Ranked]:
-        if self._reranker is None or not ranked:
-            return ranked
-        scores = await self._reranker.scores(text, [one.hit.chunk.text for one in ranked])
-        judged = [
-            msgspec.structs.replace(one, score=score) for one, score in zip(ranked, scores, strict=True)
-        ]
-        return sorted(judged, key=lambda one: -one.score)
 
     async def _query_vector(self, text: str) -> NDArray[np.float32]:
         """Return the vector of a query; of a long one, the mean of its parts'."""

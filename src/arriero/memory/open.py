@@ -22,16 +22,17 @@ if TYPE_CHECKING:
     from arriero.config.schema import Config
     from arriero.core import Embedder
     from arriero.memory.records import Identity
+    from arriero.memory.rerank import Reranker
     from arriero.memory.store import Store
 
 
 @asynccontextmanager
 async def open_memories(
-    config: Config, embedders: Mapping[str, Embedder]
+    config: Config, embedders: Mapping[str, Embedder], rerankers: Mapping[str, Reranker] | None = None
 ) -> AsyncIterator[Mapping[str, Memory]]:
     """Open every memory and go on with what waits in its journal, while the block runs.
 
-    embedders: the models that run, by their names in the configuration.
+    embedders, rerankers: the models that run, by their names in the configuration.
 
     Raises ConfigError when a store holds other vectors than the memory's model makes, or when a task's
     template is wrong; Unavailable when a file cannot be used. A server that is away is waited for later.
@@ -39,7 +40,9 @@ async def open_memories(
     check_templates(config)
     async with AsyncExitStack() as stack:
         yield {
-            name: await stack.enter_async_context(open_memory(name, settings, embedders, config.cache_path))
+            name: await stack.enter_async_context(
+                open_memory(name, settings, embedders, config.cache_path, rerankers)
+            )
             for name, settings in config.memories.items()
         }
 
@@ -53,13 +56,17 @@ def check_templates(config: Config) -> None:
 
 @asynccontextmanager
 async def open_memory(
-    name: str, config: MemoryConfig, embedders: Mapping[str, Embedder], cache_path: Path
+    name: str,
+    config: MemoryConfig,
+    embedders: Mapping[str, Embedder],
+    cache_path: Path,
+    rerankers: Mapping[str, Reranker] | None = None,
 ) -> AsyncIterator[Memory]:
     """Open one memory and go on with what waits in its journal, while the block runs.
 
     Raises as `open_memories`.
     """
-    memory = await _opened(name, config, embedders, cache_path)
+    memory = await _opened(name, config, embedders, cache_path, rerankers)
     try:
         await memory.start()
         yield memory
@@ -76,7 +83,11 @@ def journal_file(name: str, config: MemoryConfig, cache_path: Path) -> Path | No
 
 
 async def _opened(
-    name: str, config: MemoryConfig, embedders: Mapping[str, Embedder], cache_path: Path
+    name: str,
+    config: MemoryConfig,
+    embedders: Mapping[str, Embedder],
+    cache_path: Path,
+    rerankers: Mapping[str, Reranker] | None,
 ) -> Memory:
     embedder = embedders.get(config.embedding_model)
     if embedder is None:
@@ -96,7 +107,7 @@ async def _opened(
     except BaseException:
         await store.close()
         raise
-    return Memory(name, config, embedder, store, journal=journal)
+    return Memory(name, config, embedder, store, journal=journal, rerankers=rerankers)
 
 
 async def _store(name: str, config: MemoryConfig, identity: Identity, cache_path: Path) -> Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import Literal
@@ -18,7 +19,9 @@ Mode = Literal["hybrid", "vector", "text"]
 class Query(msgspec.Struct, frozen=True):
     """What to recall. None = as the memory is configured.
 
-    min_score: of `Passage.score`, so its meaning is the mode's.
+    min_score: of `Passage.score`, so its meaning is the mode's. Who has less never reaches the reranker.
+    rerank: False = not by the memory's reranker, if it has one.
+    min_rerank_score: of `Passage.rerank_score`; nothing where the reranker failed.
     merge_neighbours: chunks that follow each other become one passage; there may be fewer than `limit`.
     """
 
@@ -28,18 +31,23 @@ class Query(msgspec.Struct, frozen=True):
     where: Filter | None = None
     min_score: float | None = None
     merge_neighbours: bool = False
+    rerank: bool = True
+    min_rerank_score: float | None = None
 
 
 class Passage(msgspec.Struct, frozen=True, kw_only=True):
     """A recalled text and where it stands.
 
-    score: in hybrid mode 1 for the first by meaning and by words alike; in vector mode the cosine; in
-        text mode the share of the best passage's. Of merged chunks it is the best one's, as are the ranks.
+    score: how it was found: in hybrid mode 1 for the first by meaning and by words alike; in vector mode the
+        cosine; in text mode the share of the best passage's. Of merged chunks it is the best one's, as are
+        the other scores and the ranks.
+    rerank_score: the reranker's, by which passages are then ordered; None without one, and when it failed.
     start, end: characters of the document's text. first, last: ordinals of its chunks.
     """
 
     text: str
     score: float
+    rerank_score: float | None = None
     document_id: str
     name: str
     title: str
@@ -53,6 +61,11 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
     vector_rank: int | None = None
     text_rank: int | None = None
     attributes: Mapping[str, Attribute] = {}
+
+
+def standing(one: Ranked | Passage) -> tuple[float, float]:
+    """Return by what hits are compared; who was judged by a reranker stands before who was not."""
+    return -math.inf if one.rerank_score is None else one.rerank_score, one.score
 
 
 def chosen(ranked: Sequence[Ranked], *, limit: int, min_score: float) -> list[Ranked]:
@@ -70,9 +83,9 @@ def chosen(ranked: Sequence[Ranked], *, limit: int, min_score: float) -> list[Ra
 
 
 def passages(ranked: Sequence[Ranked], *, merge_neighbours: bool) -> list[Passage]:
-    """Return the passages of ranked chunks, best first."""
+    """Return the passages of ranked chunks, in their order."""
     runs = _runs(ranked) if merge_neighbours else [[one] for one in ranked]
-    return sorted(map(_joined, runs), key=lambda passage: -passage.score)
+    return [_joined(run) for run in runs]
 
 
 def _runs(ranked: Sequence[Ranked]) -> list[list[Ranked]]:
@@ -89,11 +102,12 @@ def _runs(ranked: Sequence[Ranked]) -> list[list[Ranked]]:
 
 
 def _joined(run: Sequence[Ranked]) -> Passage:
-    best = max(run, key=lambda one: one.score)
+    best = max(run, key=standing)
     first, last = run[0].hit, run[-1].hit
     return Passage(
         text=_text(run),
         score=best.score,
+        rerank_score=best.rerank_score,
         document_id=first.document.id,
         name=first.document.name,
         title=first.document.title,

@@ -249,8 +249,8 @@ class QdrantStore:
         if embedder != self._identity.embedder:
             raise ConfigError(
                 f"the Qdrant collection {self._collection} holds vectors of the model {embedder}, not of"
-                f" {self._identity.embedder}: name another collection, or re-embed it with"
-                " `arriero memory reindex`"
+                f" {self._identity.embedder}: go back to the former, or name another collection and"
+                " ingest the documents again"
             )
 
     async def _search(self, query: Any, using: str | None, limit: int, where: Filter | None) -> list[Hit]:

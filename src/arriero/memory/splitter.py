@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from arriero.memory.job import Cutting
     from arriero.memory.records import Chunk
 
-VERSION = 1
-"""To be raised when the same recipe comes to cut otherwise."""
+VERSION = 2
+"""To be raised when the same recipe comes to read or cut otherwise: no document is unchanged then."""
 SPECIAL_TOKENS = 2
 """Begin and end, which the model puts around a text."""
 QUERY_PARTS = 8
@@ -109,6 +109,12 @@ def headings(chunk: Chunk) -> tuple[str, ...]:
     while path and chunk.text.startswith(path[-1]):
         path = path[:-1]
     return path
+
+
+def with_headings(chunk: Chunk) -> str:
+    """Return the text of a chunk behind the headings above it."""
+    path = headings(chunk)
+    return (_line(path) if path else "") + chunk.text
 
 
 def _line(path: Sequence[str]) -> str:

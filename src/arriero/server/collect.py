@@ -72,7 +72,7 @@ def families(standing: Standing, context: Context, counts: Mapping[str, Counts |
 def _of_server(standing: Standing, context: Context) -> Iterator[Family]:
     said = (("version", "python"), [((__version__, platform.python_version()), 1.0)])
     yield gauge("build_info", "What runs.", *said)
-    yield gauge("uptime_seconds", "Since the start.", (), _one(time.time() - standing.started_at))
+    yield gauge("uptime_seconds", "Since the start.", (), _one(time.monotonic() - standing.started_at))
     yield gauge("requests_queued", "Requests that wait for a place.", (), _one(context.gate.waiting))
     reloads = [((outcome,), float(count)) for outcome, count in standing.reloads.items()]
     yield total("config_reloads", "Configurations that were read again.", ("outcome",), reloads)
@@ -163,6 +163,14 @@ def _of_memories(context: Context, counts: Mapping[str, Counts | None]) -> Itera
         samples = [((name,), float(getattr(count, member))) for name, count in known]
         yield gauge(f"memory_{member}", f"What a memory holds, in {member}.", MEMORY, samples)
     memories = context.runtime.memories.items()
+    reranks = [
+        ((name, outcome), float(count))
+        for name, memory in memories
+        for outcome, count in memory.reranking.outcomes.items()
+    ]
+    yield total(
+        "memory_reranks", "Recalls that a reranker judged, or failed to.", ("memory", "outcome"), reranks
+    )
     yield gauge("ingest_jobs", "Documents on their way.", ("memory", "state"), _jobs(memories))
     labels = ("memory", "outcome")
     ended = [
@@ -195,7 +203,7 @@ async def status_of(standing: Standing, context: Context, principal: Principal) 
     return {
         "status": "draining" if standing.is_draining else "ok",
         "version": __version__,
-        "uptime_s": round(time.time() - standing.started_at, 1),
+        "uptime_s": round(time.monotonic() - standing.started_at, 1),
         "models": {name: local_state(runtime.models[name]) for name in context.model_names(principal)}
         | {name: _remote_state(context, name) for name in context.remote_names(principal)},
         "tasks": context.task_names(principal),

@@ -53,6 +53,7 @@ def cited(memory: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:
             start=passage.start,
             end=passage.end,
             score=passage.score,
+            rerank_score=passage.rerank_score,
         )
         for passage in passages
     )

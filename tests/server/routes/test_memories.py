@@ -40,6 +40,7 @@ store = { hora = {} }
 """
 CAT, DOG, SHIP = "The cat sat on the mat.", "A dog barks at night.", "Ships sail on the sea."
 TEXT = {"content-type": "text/plain"}
+FORM = {"content-type": "application/x-www-form-urlencoded"}
 JSON = {"accept": "application/json"}
 
 
@@ -159,6 +160,8 @@ async def test_the_same_text_is_stored_once(server: Served) -> None:
             415,
             "image/png are not read",
         ),
+        ("PUT", "n", {"content": "x", "headers": FORM}, 415, "say what the document is"),
+        ("PUT", "n", {"content": "x", "headers": FORM, "params": {"name": "a.pdf"}}, 422, "PDF"),
         ("PUT", "n", {"content": b"GIF89a", "headers": TEXT}, 415, "an image"),
         ("PUT", "n", {"content": b"x", "headers": {"content-type": "application/pdf"}}, 422, "PDF"),
         (

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from arriero.config.schema import Config
     from arriero.core import Embedder
     from arriero.memory.memory import Memory
+    from arriero.memory.rerank import Reranker
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +29,16 @@ class Door:
     """Owns the library, once it is open."""
 
     def __init__(
-        self, config: Config, embedders: Mapping[str, Embedder], memories: Mapping[str, Memory]
+        self,
+        config: Config,
+        embedders: Mapping[str, Embedder],
+        memories: Mapping[str, Memory],
+        rerankers: Mapping[str, Reranker] | None = None,
     ) -> None:
         self._config = config
         self._embedders = embedders
         self._memories = memories
+        self._rerankers = rerankers
         self._opening = asyncio.Lock()
         self._library: Library | None = None
         self.directory = config.vector_stores.path or config.cache_path / "vector_stores"
@@ -51,7 +57,12 @@ class Door:
 
     async def _open(self) -> None:
         library = await asyncio.to_thread(
-            Library, self.directory, self._config.vector_stores, self._embedders, self._memories
+            Library,
+            self.directory,
+            self._config.vector_stores,
+            self._embedders,
+            self._memories,
+            rerankers=self._rerankers,
         )
         await library.start()
         self._library = library
@@ -64,13 +75,16 @@ class Door:
 
 @asynccontextmanager
 async def open_door(
-    config: Config, embedders: Mapping[str, Embedder], memories: Mapping[str, Memory]
+    config: Config,
+    embedders: Mapping[str, Embedder],
+    memories: Mapping[str, Memory],
+    rerankers: Mapping[str, Reranker] | None = None,
 ) -> AsyncIterator[Door]:
     """Give access to the library while the block runs, and go on with what was on its way.
 
-    embedders: the models that run, by their names in the configuration.
+    embedders, rerankers: the models that run, by their names in the configuration.
     """
-    door = Door(config, embedders, memories)
+    door = Door(config, embedders, memories, rerankers)
     try:
         if config.serves_vector_stores and (door.directory / CATALOGUE_FILE).exists():
             try:

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping
     from pathlib import Path
 
+    from arriero.config.memory import RerankConfig
     from arriero.core import Embedder
     from arriero.memory.library.records import VectorStore
+    from arriero.memory.rerank import Reranker
 
 Result = TypeVar("Result")
 
@@ -54,11 +56,15 @@ class Lending:
         embedders: Mapping[str, Embedder],
         *,
         max_document_bytes: int,
+        rerankers: Mapping[str, Reranker] | None = None,
+        rerank: RerankConfig | None = None,
         max_open: int = MAX_OPEN,
     ) -> None:
         self._directory = directory
         self._embedders = embedders
         self._max_document_bytes = max_document_bytes
+        self._rerankers = rerankers
+        self._rerank = rerank
         self._max_open = max_open
         self._slots: dict[str, _Slot] = {}
 
@@ -150,6 +156,7 @@ class Lending:
             store=StoreConfig(embedded=EmbeddedStoreConfig(path=path)),
             embedding_model=store.embedding_model,
             max_document_bytes=self._max_document_bytes,
+            rerank=self._rerank,
         )
         # Imported when it is wanted, as in `memory/open.py`: it needs SQLite with FTS5.
         from arriero.memory.embedded import EmbeddedStore
@@ -159,7 +166,7 @@ class Lending:
         except ConfigError as exc:
             raise NotSupported(f"the vector store {store.id} cannot be used: {exc.message}") from exc
         # What is on its way stands in the library's catalogue, and the bytes in its files.
-        memory = Memory(store.id, config, embedder, opened, journal=Journal(None))
+        memory = Memory(store.id, config, embedder, opened, journal=Journal(None), rerankers=self._rerankers)
         await memory.start()
         return memory
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from arriero.memory.library.records import FileCounts, Page
     from arriero.memory.memory import Memory
     from arriero.memory.records import Attribute
+    from arriero.memory.rerank import Reranker
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Library:
         embedders: Mapping[str, Embedder],
         memories: Mapping[str, Memory],
         clock: Callable[[], float] = time.time,
+        rerankers: Mapping[str, Reranker] | None = None,
     ) -> None:
         """Open it; blocks. Raises Unavailable."""
         self.memories = memories
@@ -73,7 +75,13 @@ class Library:
         self.catalogue = Catalogue(directory / CATALOGUE_FILE)
         try:
             self.files = Files(directory / "files", self.catalogue, config, clock)
-            self.lending = Lending(directory / "stores", embedders, max_document_bytes=config.max_file_bytes)
+            self.lending = Lending(
+                directory / "stores",
+                embedders,
+                max_document_bytes=config.max_file_bytes,
+                rerankers=rerankers,
+                rerank=config.rerank,
+            )
             self.lending.remove_all_but({store.id for store in self.catalogue.stores(None)})
         except BaseException:
             self.catalogue.close()

@@ -51,6 +51,8 @@ class RecallRequest(msgspec.Struct):
     where: Any = None
     min_score: float | None = None
     merge_neighbours: bool = True
+    rerank: bool = True
+    min_rerank_score: float | None = None
 
 
 async def names(request: Request) -> Response:
@@ -198,6 +200,8 @@ async def recall(request: Request) -> Response:
         where=None if asked.where is None else read_filter(asked.where),
         min_score=asked.min_score,
         merge_neighbours=asked.merge_neighbours,
+        rerank=asked.rerank,
+        min_rerank_score=asked.min_rerank_score,
     )
     return await answered(request, _recalled(request, memory, query))
 

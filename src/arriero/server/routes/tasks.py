@@ -23,6 +23,7 @@ from arriero.server.record import note_target
 from arriero.server.routes.ops import json_response
 from arriero.server.routes.prompt import read_prompt
 from arriero.server.streaming import EventStream, answered, closing
+from arriero.server.trace import traceparent
 from arriero.server.websocket import Chat
 
 if TYPE_CHECKING:
@@ -192,4 +193,4 @@ def _lane(connection: HTTPConnection) -> Lane:
 
 
 def _session(connection: HTTPConnection) -> Session:
-    return _task(connection).start(principal_of(connection).tenant)
+    return _task(connection).start(principal_of(connection).tenant, traceparent(connection.headers.raw))

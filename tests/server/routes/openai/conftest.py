@@ -94,13 +94,18 @@ def open_shelf(tmp_path: Path) -> OpenShelf:
     """Serve the same directory each time: `async with open_shelf() as shelf`."""
 
     @asynccontextmanager
-    async def opened(extra: str = "", *, embedders: Mapping[str, Any] | None = None) -> AsyncIterator[Shelf]:
+    async def opened(
+        extra: str = "",
+        *,
+        embedders: Mapping[str, Any] | None = None,
+        rerankers: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[Shelf]:
         config = parse_config(CONFIG.format(path=tmp_path, extra=extra), {})
         embedder = WordEmbedder()
         given = {"w": embedder} if embedders is None else embedders
         async with (
-            open_memories(config, {"w": embedder}) as memories,
-            open_door(config, given, memories) as door,
+            open_memories(config, {"w": embedder}, rerankers) as memories,
+            open_door(config, given, memories, rerankers) as door,
         ):
             stage = Stage(config, memories, door)
             edge = edge_of(stage)  # type: ignore[arg-type]

@@ -6,9 +6,12 @@ from typing import Any
 
 import openai
 import pytest
+from tests.guard.remote import guarded
 
 from arriero.errors import Unavailable
+from arriero.guard.reranker import RemoteReranker
 from arriero.memory.job import Source
+from arriero.testing.upstream import rerank, whole
 from arriero.testing.word_embedder import WordEmbedder
 
 CAT, DOG, SHIP = b"The cat sat on the mat.", b"A dog barks at night.", b"Ships sail on the sea."
@@ -177,6 +180,45 @@ async def test_searches_filter_and_bound(open_shelf: Any) -> None:
     assert {one.filename for one in several.data} == {"cat.txt", "dog.txt"}
 
 
+JUDGED = """
+rerank = { model = "judge", timeout_s = 5 }
+[models.judge]
+upstream = { urls = ["http://127.0.0.1:1"], model = "x" }
+[vector_stores]
+rerank = { model = "judge" }
+"""
+
+
+@pytest.mark.parametrize("store", ["n", None])
+async def test_a_reranker_orders_and_scores_results(open_shelf: Any, store: str | None) -> None:
+    """In configured and in made stores, but for the ranker `none`; the threshold is on the score told."""
+    async with (
+        guarded(rerank) as (guard, [upstream]),
+        open_shelf(JUDGED, rerankers={"judge": RemoteReranker(guard)}) as shelf,
+    ):
+        sdk = await shelf.client()
+        id = store or (await sdk.vector_stores.create()).id
+        for name, said in (("a.txt", b"cat cat cat"), ("b.txt", b"an old grey cat"), ("c.txt", b"old dog")):
+            await stored(sdk, id, name, said)
+
+        async def told(**options: Any) -> list[tuple[str, float]]:
+            found = await sdk.vector_stores.search(id, query="old grey cat", ranking_options=options)
+            return [(one.filename, round(one.score, 2)) for one in found.data]
+
+        every = await told()
+        some = await told(ranker="auto", score_threshold=0.5)
+        asked = len(upstream.requests)
+        plain = await told(ranker="none")
+        assert len(upstream.requests) == asked == 2
+        upstream.scripts[:] = [whole({}, 500)]
+        own = await told(score_threshold=0.9)
+
+    assert (every[0], sorted(every[1:])) == (("b.txt", 1.0), [("a.txt", 0.33), ("c.txt", 0.33)])
+    assert some == [("b.txt", 1.0)]
+    assert plain[0][1] < 1
+    assert own == [("b.txt", 1.0)]
+
+
 async def test_a_page_of_results_has_its_form(open_shelf: Any) -> None:
     """Members that the client does not show are there, too."""
     async with open_shelf() as shelf:
@@ -297,6 +339,33 @@ async def test_a_configured_memory_is_a_vector_store(open_shelf: Any) -> None:
     assert [part.text for part in content.data] == [SHIP.decode()]
     assert (found.data[0].file_id, found.data[0].filename) == (ship.id, "ship.txt")
     assert empty.file_counts.total == 0
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_files_and_documents_are_one_list(open_shelf: Any, order: Any) -> None:
+    """In parts of any size, forward from any item and backward from any."""
+    async with open_shelf() as shelf:
+        sdk = await shelf.client()
+        for name in ("x", "y", "z"):
+            await shelf.stage.memories["n"].ingest(Source(name=f"{name}.txt", data=SHIP))
+            await stored(sdk, "n", f"{name}.txt", DOG)
+
+        async def part(**bounds: Any) -> tuple[list[str], bool]:
+            page = await sdk.vector_stores.files.list("n", order=order, **bounds)
+            return [file.id for file in page.data], page.has_more
+
+        every, _ = await part()
+        assert [id.startswith("file-") for id in every] == [True] * 3 + [False] * 3
+        assert await part(limit=6) == (every, False)
+        for limit in (1, 4):
+            assert await part(limit=limit) == (every[:limit], True)
+            for place, id in enumerate(every[1:], 1):
+                behind, ahead = every[place + 1 :], every[:place]
+                assert await part(limit=limit, after=id) == (behind[:limit], len(behind) > limit)
+                assert await part(limit=limit, before=id) == (ahead[-limit:], place > limit)
+                between = every[1:place]
+                expected = (between[:limit], len(between) > limit)
+                assert await part(limit=limit, after=every[0], before=id) == expected
 
 
 async def test_what_a_memory_loses_is_no_file_of_it_any_more(open_shelf: Any) -> None:

@@ -24,6 +24,7 @@ from arriero.server.routes.openai.stream import ChunkTemplate, event_stream
 from arriero.server.routes.openai.tools import ToolMembers, ToolUse, tool_use
 from arriero.server.routes.ops import json_response
 from arriero.server.streaming import answered
+from arriero.server.trace import traceparent
 from arriero.tasks.bounds import Asked
 from arriero.tasks.sampling_overrides import DEFAULT_SAMPLING
 from arriero.tasks.task import Task
@@ -81,7 +82,8 @@ async def create(request: Request) -> Response | ASGIApp:
     lane = context.lane(principal, target if isinstance(target, Task) else None)
     record = note_target(request, target, body.messages)
     generate, tools = await _request(target, body, principal.tenant)
-    streams = generations(target, [generate], body.num_choices)
+    trace = traceparent(request.headers.raw)
+    streams = generations(target, [generate], body.num_choices, trace=trace)
     meter = record.meter([generate], num_choices=body.num_choices)
     readers = [AnswerReader(tools.parser() if tools else None, body.include_reasoning) for _ in streams]
     if not body.stream:

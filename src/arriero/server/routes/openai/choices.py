@@ -23,11 +23,12 @@ class Generator(Protocol):
 
 
 def generations(
-    generator: Generator, requests: Iterable[GenerateRequest], num_choices: int
+    generator: Generator, requests: Iterable[GenerateRequest], num_choices: int, *, trace: str = ""
 ) -> list[AsyncIterator[Delta]]:
     """Return `num_choices` generations of each request; a given seed is counted up from choice to choice."""
+    traced = [msgspec.structs.replace(request, trace=trace) if trace else request for request in requests]
     return [
-        generator.generate(_seeded(request, choice)) for request in requests for choice in range(num_choices)
+        generator.generate(_seeded(request, choice)) for request in traced for choice in range(num_choices)
     ]
 
 

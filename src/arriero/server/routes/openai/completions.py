@@ -28,6 +28,7 @@ from arriero.server.routes.openai.response_format import asked_constraint
 from arriero.server.routes.openai.stream import ChunkTemplate, event_stream
 from arriero.server.routes.ops import json_response
 from arriero.server.streaming import answered
+from arriero.server.trace import traceparent
 from arriero.tasks.bounds import Asked
 from arriero.tasks.sampling_overrides import DEFAULT_SAMPLING
 from arriero.tasks.task import Task
@@ -83,7 +84,8 @@ async def create(request: Request) -> Response | ASGIApp:
     constraint = await asked_constraint(body)
     requests = [await _request(target, prompt, body, constraint, principal.tenant) for prompt in prompts]
     echoes = [await _echo(target, prompt, body) for prompt in prompts for _ in range(body.num_choices)]
-    streams = generations(target, requests, body.num_choices)
+    trace = traceparent(request.headers.raw)
+    streams = generations(target, requests, body.num_choices, trace=trace)
     meter = record.meter(requests, num_choices=body.num_choices)
     if not body.stream:
         return await answered(request, _whole(lane, streams, echoes, meter, body))

@@ -6,12 +6,15 @@ A configured memory also lists the documents that came by other ways: behind the
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+import msgspec
 from starlette.routing import Route
 
 from arriero.errors import InvalidRequest, UnknownName
-from arriero.memory.library.records import Status, unknown
+from arriero.memory.library.records import Page, Status, unknown
 from arriero.server.body import read_json
 from arriero.server.routes.openai import files, vector_stores
 from arriero.server.routes.openai.paging import asked_page, list_response
@@ -31,6 +34,8 @@ from arriero.server.routes.ops import json_response
 from arriero.server.streaming import answered
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
@@ -56,19 +61,55 @@ async def listing(request: Request) -> Response:
     """List the files of a store, the newest first."""
     library, id, _ = await store_access(request, "read")
     page, status = asked_page(request), _asked_status(request)
-    is_among_documents = page.after is not None and not page.after.startswith("file-")
+    if id in library.memories and status in (None, Status.COMPLETED):
+        items, has_more = await _files_and_documents(library, id, page, status)
+    else:
+        attachments, has_more = await library.attachments(id, page, status=status)
+        items = [_object(library, one) for one in attachments]
+    return list_response(items, has_more=has_more)
+
+
+async def _files_and_documents(
+    library: Library, id: str, page: Page, status: Status | None
+) -> tuple[list[dict[str, object]], bool]:
+    """Return a part of what a configured memory holds, and whether there is more."""
+    after, before = _document_id(page.after), _document_id(page.before)
+    if before is not None and page.after is None:
+        return await _before_document(library, id, page, status)
     attachments: list[Attachment] = []
     has_more = False
-    if not is_among_documents or id not in library.memories:
-        attachments, has_more = await library.attachments(id, page, status=status)
+    if after is None:
+        among_files = page if before is None else msgspec.structs.replace(page, before=None)
+        attachments, has_more = await library.attachments(id, among_files, status=status)
     items = [_object(library, one) for one in attachments]
-    is_complete = id not in library.memories or page.before is not None or has_more
-    if is_complete or status not in (None, Status.COMPLETED):
-        return list_response(items, has_more=has_more)
-    memory, room = library.memories[id], page.limit - len(items)
-    documents = await _documents(memory, page.after if is_among_documents else None, room + 1)
-    items += [document_object(one, store=id, default=_chunking(memory)) for one in documents[:room]]
-    return list_response(items, has_more=len(documents) > room)
+    if has_more or before != page.before:  # before a file there are no documents
+        return items, has_more
+    room = page.limit - len(items)
+    async with aclosing(_documents(library.memories[id], after, before)) as documents:
+        async for document in documents:
+            if not room:
+                return items, True
+            items.append(_document_object(library, id, document))
+            room -= 1
+    return items, False
+
+
+async def _before_document(
+    library: Library, id: str, page: Page, status: Status | None
+) -> tuple[list[dict[str, object]], bool]:
+    """Return what stands right before a document; documents can only be read from the first on."""
+    last: deque[Document] = deque(maxlen=page.limit + 1)
+    async with aclosing(_documents(library.memories[id], None, page.before)) as documents:
+        async for document in documents:
+            last.append(document)
+    items = [_document_object(library, id, document) for document in last]
+    room = page.limit - len(items)
+    if room < 0:
+        return items[1:], True
+    backward = Page(limit=room + 1, is_descending=not page.is_descending)
+    attachments, _ = await library.attachments(id, backward, status=status)
+    files = [_object(library, one) for one in attachments[:room]]
+    return files[::-1] + items, len(attachments) > room
 
 
 async def one(request: Request) -> Response:
@@ -77,9 +118,8 @@ async def one(request: Request) -> Response:
     found = await _attachment(library, id, request)
     if found is not None:
         return json_response(_object(library, found))
-    memory = library.memories[id]
-    document = await _document(memory, request)
-    return json_response(document_object(document, store=id, default=_chunking(memory)))
+    document = await _document(library.memories[id], request)
+    return json_response(_document_object(library, id, document))
 
 
 async def update(request: Request) -> Response:
@@ -189,16 +229,24 @@ async def _document(memory: Memory, request: Request) -> Document:
     return document
 
 
-async def _documents(memory: Memory, after: str | None, count: int) -> list[Document]:
-    """Return documents behind an id that are no attached files."""
-    found: list[Document] = []
-    while len(found) < count:
-        part = await memory.store.documents(after=after, limit=DOCUMENTS_AT_ONCE)
-        found += [document for document in part if file_of(document.name, document.id)[0] == document.id]
-        if len(part) < DOCUMENTS_AT_ONCE:
-            break
+def _document_id(id: str | None) -> str | None:
+    """Return the id by which a list is cut if it is a document's, not a file's."""
+    return None if id is None or id.startswith("file-") else id
+
+
+async def _documents(memory: Memory, after: str | None, before: str | None) -> AsyncGenerator[Document, None]:
+    """Yield the documents between two ids that are no attached files."""
+    while part := await memory.store.documents(after=after, limit=DOCUMENTS_AT_ONCE):
+        for document in part:
+            if before is not None and document.id >= before:
+                return
+            if file_of(document.name, document.id)[0] == document.id:
+                yield document
         after = part[-1].id
-    return found[:count]
+
+
+def _document_object(library: Library, store: str, document: Document) -> dict[str, object]:
+    return document_object(document, store=store, default=_chunking(library.memories[store]))
 
 
 def _object(library: Library, one: Attachment) -> dict[str, object]:

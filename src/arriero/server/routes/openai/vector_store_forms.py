@@ -263,12 +263,18 @@ def batch_object(batch: Batch, counts: FileCounts) -> dict[str, object]:
     }
 
 
+def score_of(passage: Passage) -> float:
+    """Return the score of a result, from 0 to 1: the reranker's, or that of the search."""
+    score = passage.score if passage.rerank_score is None else passage.rerank_score
+    return min(1.0, max(0.0, score))
+
+
 def result_object(passage: Passage, *, file_id: str, file_name: str) -> dict[str, object]:
     """Return one result of a search."""
     return {
         "file_id": file_id,
         "filename": file_name,
-        "score": min(1.0, max(0.0, passage.score)),
+        "score": score_of(passage),
         "attributes": dict(passage.attributes),
         "content": [{"type": "text", "text": passage.text}],
     }

@@ -14,7 +14,7 @@ from arriero.errors import InvalidRequest
 from arriero.memory.filter_json import read_filter
 from arriero.memory.library.library import NewAttachment
 from arriero.memory.library.records import FileCounts
-from arriero.memory.passage import Query
+from arriero.memory.passage import Query, standing
 from arriero.server.body import decoded, read_json, read_json_bytes
 from arriero.server.context import context_of, principal_of
 from arriero.server.routes.openai.files import RESOURCE, access
@@ -31,6 +31,7 @@ from arriero.server.routes.openai.vector_store_forms import (
     memory_object,
     metadata_of,
     result_object,
+    score_of,
     store_object,
 )
 from arriero.server.routes.ops import json_response
@@ -182,20 +183,26 @@ async def _found(memory: Memory, asked: Search) -> list[Passage]:
     """Return the best of what each query finds, each chunk once, with its best score."""
     options = asked.ranking_options or RankingOptions()
     where = None if asked.filters is None else read_filter(asked.filters, "filters")
+    by_vector = options.ranker == "none"
+    threshold = options.score_threshold or None
+    reranks = memory.config.rerank is not None and not by_vector
     best: dict[tuple[str, int], Passage] = {}
     for text in asked.queries:
         query = Query(
             text,
             asked.max_num_results,
-            mode="vector" if options.ranker == "none" else None,
+            mode="vector" if by_vector else None,
             where=where,
-            min_score=options.score_threshold or None,
+            min_score=None if reranks else threshold,
+            rerank=reranks,
+            min_rerank_score=threshold,
         )
         for passage in await memory.recall(query):
             place = (passage.document_id, passage.first)
-            if place not in best or passage.score > best[place].score:
+            if place not in best or standing(passage) > standing(best[place]):
                 best[place] = passage
-    return sorted(best.values(), key=lambda passage: -passage.score)[: asked.max_num_results]
+    ordered = sorted(best.values(), key=standing, reverse=True)[: asked.max_num_results]
+    return [passage for passage in ordered if score_of(passage) >= options.score_threshold]
 
 
 async def _described(request: Request, store: StoreAccess) -> dict[str, object]:
