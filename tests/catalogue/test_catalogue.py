@@ -7,11 +7,8 @@ import re
 import pytest
 
 from arriero.catalogue.catalogue import (
-    DEFAULT_CHAT,
-    DEFAULT_EMBEDDING,
     STARTERS,
     Assembly,
-    Kind,
     StarterModel,
     find,
 )
@@ -44,19 +41,12 @@ def test_parts_do_not_overwrite_each_other() -> None:
             assert len({part.file_name for part in parts}) == len(parts)
 
 
-def test_defaults() -> None:
-    """The default models are a chat model and an embedding model that packages bring."""
-    chat, embedding = find(DEFAULT_CHAT), find(DEFAULT_EMBEDDING)
-
-    assert (chat.kind, embedding.kind) == (Kind.CHAT, Kind.EMBEDDING)
-    assert chat.wheels
-    assert embedding.wheels
-
-
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
         ("smollm2-135m", "did you mean 'smollm2-135m-instruct'"),
+        ("minilm", "did you mean 'all-minilm-l6-v2'"),
+        ("qwen2", "did you mean 'qwen2.5-0.5b-instruct' or 'qwen2.5-1.5b-instruct'"),
         ("xyzzy", "there are smollm2-135m-instruct, "),
     ],
 )

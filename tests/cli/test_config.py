@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def test_check_says_what_a_good_configuration_holds(capsys: pytest.CaptureFixture[str]) -> None:
     """The starter passes its own check."""
     assert run(["config", "check", "--starter"]) == 0
-    assert capsys.readouterr() == (f"{STARTER}: good, 2 models, 8 tasks\n", "")
+    assert capsys.readouterr() == (f"{STARTER}: good, 2 models, 8 tasks, 1 memory\n", "")
 
 
 def test_check_refuses_with_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +106,7 @@ def test_a_file_of_poncho_is_checked_and_shown_by_the_same_commands(
 
     assert run(["config", "check", "--config", str(file)]) == 0
     out, err = capsys.readouterr()
-    assert out == f"{file}: good, 1 models, 0 tasks\n"
+    assert out == f"{file}: good, 1 model, 0 tasks, 0 memories\n"
     assert err == ""
     assert run(["config", "show", "--config", str(file)]) == 0
     shown = capsys.readouterr().out

@@ -71,8 +71,9 @@ async def ingest(server: Server, *arguments: str | Path) -> int:
 
 
 async def test_a_folder_is_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each document under its path below the folder; other files stay behind; a named file always goes."""
-    docs = folder(tmp_path / "docs", a_txt="A", deep__b_MD="B", picture_png="P")
+    """Each document under its path below the folder; other files are left out and told; a named one goes."""
+    docs = folder(tmp_path / "docs", a_txt="A", deep__b_MD="B", picture_png="P", _git__c_md="C")
+    (docs / "~$a.docx").write_text("lock")
     single = folder(tmp_path, notes_xyz="N") / "notes.xyz"
     server = Server()
 
@@ -83,6 +84,16 @@ async def test_a_folder_is_sent(tmp_path: Path, capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr()
     assert shown.out == "3 documents: 3 stored\n"
     assert "ingesting into n: 100 %" in shown.err
+    assert "left out, of kinds that are not read: 1 .png\n" in shown.err
+
+
+async def test_a_name_that_is_no_text_is_written_out(tmp_path: Path) -> None:
+    """A file of an older system does not keep the others from being sent."""
+    docs = folder(tmp_path / "docs", **{"a_txt": "A", "caf\udce9_txt": "B"})
+    server = Server()
+
+    assert await ingest(server, "--memory", "n", docs) == 0
+    assert server.stored == {"a.txt": b"A", "caf\\xe9.txt": b"B"}
 
 
 async def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ package = "smollm2-135m-instruct"
 upstream = { urls = ["http://vllm:8000", "http://other"], model = "m" }
 [tasks.talk]
 model = "local"
+[memories.notes]
+store = { embedded = {} }
+embedding_model = "local"
 """
 
 
@@ -33,7 +36,7 @@ def written(folder: Path) -> Path:
     return folder / "a.toml"
 
 
-def test_models_and_tasks_are_listed_with_their_origin(
+def test_models_tasks_and_memories_are_listed_with_their_origin(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One aligned line for each, in the order of the file; nothing is fetched or loaded."""
@@ -41,12 +44,13 @@ def test_models_and_tasks_are_listed_with_their_origin(
 
     assert run(["ls", "--config", str(file)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "KIND   NAME     FROM",
-        f"model  local    {tmp_path}/a.gguf",
-        "model  fetched  http://example.org/b.gguf",
-        "model  starter  smollm2-135m-instruct",
-        "model  remote   http://vllm:8000",
-        "task   talk     local",
+        "KIND    NAME     FROM",
+        f"model   local    {tmp_path}/a.gguf",
+        "model   fetched  http://example.org/b.gguf",
+        "model   starter  smollm2-135m-instruct",
+        "model   remote   http://vllm:8000",
+        "task    talk     local",
+        "memory  notes    local",
     ]
 
 
@@ -57,4 +61,4 @@ def test_json_holds_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert run(["ls", "--config", str(file), "--json"]) == 0
     entries = json.loads(capsys.readouterr().out)
     assert entries[0] == {"kind": "model", "name": "local", "from": f"{tmp_path}/a.gguf"}
-    assert entries[-1] == {"kind": "task", "name": "talk", "from": "local"}
+    assert entries[-1] == {"kind": "memory", "name": "notes", "from": "local"}

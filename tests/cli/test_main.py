@@ -10,7 +10,7 @@ import click
 import pytest
 
 from arriero.cli.main import VERBS, Verbs, run, tell
-from arriero.errors import ConfigError, EngineError, InvalidRequest, Unavailable
+from arriero.errors import ConfigError, EngineError, InvalidRequest, Unauthorized, Unavailable
 from arriero.version import __version__
 
 
@@ -22,6 +22,13 @@ def test_every_verb_has_a_file_and_help(verb: str, capsys: pytest.CaptureFixture
     assert command.name == verb
     assert run([verb, "--help"]) == 0
     assert f"arriero {verb}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["config", "memory", "keys", "engine"])
+def test_the_help_of_a_group_shows_whole_sentences(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first sentence of each of its verbs fits in a line."""
+    assert run([verb, "--help"]) == 0
+    assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
 
 
 LIGHT = """
@@ -47,7 +54,13 @@ def test_help_lists_the_verbs_without_loading_them() -> None:
         (Unavailable("gone"), 1, "arriero: gone\n"),
         (EngineError("died"), 1, "arriero: died\n"),
         (InvalidRequest("no"), 1, "arriero: no\n"),
-        (PermissionError(13, "Permission denied", "/x"), 1, "arriero: [Errno 13] Permission denied: '/x'\n"),
+        (
+            Unauthorized("no key"),
+            1,
+            "arriero: no key (keys are given as ARRIERO_API_KEY, or with --api-key)\n",
+        ),
+        (OSError("odd"), 1, "arriero: odd\n"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "arriero: /x: Permission denied\n"),
         (ValueError("x"), 1, "arriero: internal error: ValueError: x (arriero --traceback shows where)\n"),
         (click.Abort(), 130, ""),
         (BrokenPipeError(), 0, ""),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from arriero.catalogue.catalogue import STARTERS
 from arriero.cli.main import run
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_the_list_shows_every_starter_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,10 +31,11 @@ def test_the_list_knows_what_is_cached(tmp_path: Path, capsys: pytest.CaptureFix
     assert [entry["cached"] for entry in entries] == [True] + [False] * (len(STARTERS) - 1)
 
 
+@pytest.mark.parametrize("before", [[], ["gemma-3-270m"]])
 def test_an_unknown_name_is_refused_with_the_nearest_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], before: list[str]
 ) -> None:
-    """Nothing is fetched, the cache stays empty, the status is that of a wrong usage."""
-    assert run(["pull", "smollm2-135m-instrukt", "--cache", str(tmp_path)]) == 2
+    """Nothing is fetched, not even what stands before it; the cache stays empty; it is wrong usage."""
+    assert run(["pull", *before, "smollm2-135m-instrukt", "--cache", str(tmp_path)]) == 2
     assert "smollm2-135m-instruct" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -45,6 +45,8 @@ LIST = '<w:numPr><w:ilvl w:val="{}"/><w:numId w:val="1"/></w:numPr>'
             ["paragraph: x"],
         ),
         (paragraph("x", properties='<w:outlineLvl w:val="2"/>'), ["heading3: x"]),
+        (paragraph("x", style="h", properties='<w:outlineLvl w:val="9"/>'), ["paragraph: x"]),
+        (paragraph("x", properties='<w:outlineLvl w:val="10"/>'), ["paragraph: x"]),
     ],
 )
 def test_the_body(body: str, blocks: list[str]) -> None:
@@ -104,6 +106,7 @@ def test_the_newer_namespace_is_read_as_well() -> None:
         (Limits(depth=3), "depth"),
         (Limits(decompressed_bytes=100), "decompressed_bytes"),
         (Limits(archive_members=1), "archive_members"),
+        (Limits(archive_members=2), "archive_members"),
         (Limits(text_chars=3), "text_chars"),
     ],
 )

@@ -42,6 +42,7 @@ def test_blocks(text: str, blocks: list[str]) -> None:
         ("<p>день".encode("koi8-r"), "koi8-r"),
         ("<p>день".encode(), None),
         ("<p>день".encode("utf-16"), None),
+        ("<meta charset=utf-16><p>день".encode(), None),
     ],
 )
 def test_the_charset_is_found(data: bytes, charset: str | None) -> None:

@@ -1,7 +1,7 @@
 """The starter models: small ones that can be had without an account, from packages or from the hub.
 
-A table and a look-up, nothing else. Every file is pinned by its SHA-256. The first chat model is
-the default; those without a package are better and need the hub.
+A table and a look-up, nothing else. Every file is pinned by its SHA-256. Those without a package are
+better and need the hub.
 """
 
 from __future__ import annotations
@@ -201,15 +201,12 @@ STARTERS: tuple[StarterModel, ...] = (
     ),
 )
 
-DEFAULT_CHAT = STARTERS[0].name
-DEFAULT_EMBEDDING = STARTERS[2].name
-
 
 def find(name: str) -> StarterModel:
     """Return the entry of this name; ConfigError, with the nearest name, if there is none."""
     names = [starter.name for starter in STARTERS]
     if name in names:
         return STARTERS[names.index(name)]
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+    near = [one for one in names if name in one] or difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(names)}"
     raise ConfigError(f"the catalogue has no starter model {name!r}; {hint}")

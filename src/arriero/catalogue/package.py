@@ -101,7 +101,12 @@ def _run(command: list[str], requirement: str, progress: Progress) -> None:
     progress(description, 0, None)
     said: deque[str] = deque(maxlen=4)
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     ) as process:
         assert process.stdout is not None
         try:

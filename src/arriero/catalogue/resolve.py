@@ -45,7 +45,8 @@ def resolve_weights(name: str, config: ModelConfig, cache_path: Path, progress: 
 
 def pull(names: Iterable[str], cache_path: Path, progress: Progress = silent) -> dict[str, Path]:
     """Fetch starter models of the catalogue into the cache; return where each of them lies."""
-    return {name: pull_one(find(name), models_path(cache_path), progress) for name in names}
+    starters = [find(name) for name in names]  # so that a wrong name is told before anything is fetched
+    return {starter.name: pull_one(starter, models_path(cache_path), progress) for starter in starters}
 
 
 def models_path(cache_path: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from arriero.cli import source
-from arriero.cli.terminal import show_json
+from arriero.cli.terminal import counted, show_json
 from arriero.config import show
 
 if TYPE_CHECKING:
@@ -25,18 +25,23 @@ def command() -> None:
 @command.command("check")
 @source.config_options
 def check(config: Path | None, starter: bool) -> None:
-    """Make every check that `serve` makes before it loads anything; exit with 2 if one fails."""
+    """Make every check that `serve` makes before it loads anything. Exit with 2 if one fails."""
     path = source.required(config, starter=starter)
     loaded = source.loaded(path, starter=False)
     for warning in source.warnings(path):
         click.echo(f"warning: {warning}", err=True)
-    click.echo(f"{path}: good, {len(loaded.models)} models, {len(loaded.tasks)} tasks")
+    counts = (
+        counted(len(loaded.models), "model"),
+        counted(len(loaded.tasks), "task"),
+        counted(len(loaded.memories), "memory"),
+    )
+    click.echo(f"{path}: good, {', '.join(counts)}")
 
 
 @command.command("show")
 @source.config_options
 def show_config(config: Path | None, starter: bool) -> None:
-    """Print the configuration in force, defaults and environment included. Secrets are masked."""
+    """Print the configuration in force. Defaults and environment are in it, secrets are masked."""
     click.echo(show.shown(source.loaded(config, starter=starter)), nl=False)
 
 
@@ -57,5 +62,5 @@ def openapi() -> None:
 
 @command.command("starter")
 def starter_file() -> None:
-    """Print the packaged starter configuration: `arriero config starter > arriero.toml` begins one's own."""
+    """Print the packaged starter configuration. `arriero config starter > arriero.toml` begins one's own."""
     click.echo(source.STARTER.read_text(), nl=False)

@@ -25,9 +25,10 @@ def command() -> None:
 @click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, help="Compilers at a time.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Cache directory; default the user's.")
 def build(archive: Path | None, jobs: int, cache: Path | None) -> None:
-    """Compile the pinned library for this machine's processor; takes minutes, and a C++ compiler.
+    """Compile the pinned library for this machine's processor.
 
-    `serve` takes it from the cache when it is there and passes the check.
+    That takes minutes, and a C++ compiler. `serve` takes it from the cache when it is there and passes
+    the check.
     """
     from arriero.engine.build import build_native, native_folder
 
@@ -46,7 +47,7 @@ def build(archive: Path | None, jobs: int, cache: Path | None) -> None:
 @click.option("--cache", type=click.Path(path_type=Path), help="Cache directory; default the user's.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(cache: Path | None, as_json: bool) -> None:
-    """Print the pinned version and whether a native library for this machine is there."""
+    """Print the pinned version, and where this machine's library is."""
     from arriero.engine.build import VERSION, native_library
 
     native = native_library(source.cache_path(cache))

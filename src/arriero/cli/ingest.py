@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from arriero.cli.server import access_options, client_of
-from arriero.cli.terminal import progress, show_json
+from arriero.cli.terminal import counted, progress, show_json
 from arriero.client import DEFAULT_URL, Client, IngestJob
 from arriero.errors import ArrieroError, Overloaded, RequestError, ServiceError
+from arriero.extract.detect import SUFFIXES
 
 if TYPE_CHECKING:
     from arriero.catalogue.progress import Progress
@@ -21,25 +23,6 @@ AT_ONCE = 8
 """Documents on their way side by side."""
 OUTCOMES = ("stored", "replaced", "unchanged")
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.05, 2.0
-SUFFIXES = frozenset(
-    [
-        "txt",
-        "text",
-        "log",
-        "md",
-        "markdown",
-        "html",
-        "htm",
-        "xhtml",
-        "csv",
-        "tsv",
-        "json",
-        "jsonl",
-        "pdf",
-        "docx",
-    ]
-)
-"""What is taken out of a folder. A file that is named itself is always sent."""
 
 
 @click.command("ingest")
@@ -57,7 +40,8 @@ def command(paths: tuple[Path, ...], memory: str, prefix: str, url: str, as_json
     What is there already is not stored again; a changed file takes the place of its former version.
     """
     documents: dict[str, Path] = {}
-    for name, path in found(paths):
+    files, left_out = found(paths)
+    for name, path in files:
         if prefix + name in documents:
             raise click.UsageError(
                 f"{path} and {documents[prefix + name]} have the same name below their paths"
@@ -68,6 +52,9 @@ def command(paths: tuple[Path, ...], memory: str, prefix: str, url: str, as_json
     with progress() as shown:
         jobs = asyncio.run(ingest(documents, memory, client_of(url, **access), shown))
     failed = [job for job in jobs if job.state != "done"]
+    if left_out:
+        kinds = ", ".join(f"{count} {ending}" for ending, count in left_out.most_common())
+        click.echo(f"left out, of kinds that are not read: {kinds}", err=True)
     if as_json:
         show_json(jobs)
     else:
@@ -77,15 +64,32 @@ def command(paths: tuple[Path, ...], memory: str, prefix: str, url: str, as_json
     return 1 if failed else 0
 
 
-def found(paths: tuple[Path, ...]) -> Iterator[tuple[str, Path]]:
-    """Yield name and path of every document, folders in the order of their names."""
+def found(paths: tuple[Path, ...]) -> tuple[list[tuple[str, Path]], Counter[str]]:
+    """Return name and path of every document, folders in the order of their names.
+
+    And how many other files of each ending the folders hold. What is hidden there (`.git`, `~$a.docx`) is
+    not looked at; a file that is named itself is always sent.
+    """
+    files: list[tuple[str, Path]] = []
+    left_out: Counter[str] = Counter()
     for path in paths:
         if not path.is_dir():
-            yield path.name, path
+            files.append((named(Path(path.name)), path))
             continue
         for file in sorted(path.rglob("*")):
-            if file.is_file() and file.suffix[1:].lower() in SUFFIXES:
-                yield file.relative_to(path).as_posix(), file
+            below = file.relative_to(path)
+            if not file.is_file() or any(part.startswith((".", "~$")) for part in below.parts):
+                continue
+            if file.suffix[1:].lower() in SUFFIXES:
+                files.append((named(below), file))
+            else:
+                left_out[file.suffix or "without an ending"] += 1
+    return files, left_out
+
+
+def named(path: Path) -> str:
+    """Return a path as a name. Bytes of it that are no UTF-8 are written out, as in `caf\\xe9.txt`."""
+    return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
 
 
 async def ingest(documents: dict[str, Path], memory: str, client: Client, shown: Progress) -> list[IngestJob]:
@@ -99,7 +103,7 @@ async def ingest(documents: dict[str, Path], memory: str, client: Client, shown:
             try:
                 job = await _followed(client, memory, await _sent(client, memory, name, path))
             except (RequestError, OSError) as exc:
-                error = exc.message if isinstance(exc, ArrieroError) else str(exc)
+                error = exc.message if isinstance(exc, ArrieroError) else exc.strerror or str(exc)
                 job = IngestJob(id="", name=name, state="failed", error=error)
         ended += 1
         shown(f"ingesting into {memory}", ended, len(documents))
@@ -144,4 +148,4 @@ def summary(jobs: list[IngestJob]) -> str:
     counts = {word: sum(job.outcome == word for job in jobs) for word in OUTCOMES}
     counts["failed"] = sum(job.state != "done" for job in jobs)
     told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    return f"{len(jobs)} documents: {told}"
+    return f"{counted(len(jobs), 'document')}: {told}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @source.config_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(config: Path | None, starter: bool, as_json: bool) -> None:
-    """List the models and tasks that a configuration declares.
+    """List the models, tasks and memories that a configuration declares.
 
     `arriero ps` lists what a running server serves, `arriero pull --list` what can be fetched.
     """
@@ -32,10 +32,14 @@ def command(config: Path | None, starter: bool, as_json: bool) -> None:
 
 
 def listed(config: Config) -> list[dict[str, str]]:
-    """Return one entry for each model and task: its kind, its name and what it is made from."""
+    """Return one entry for each model, task and memory: its kind, its name and what it is made from."""
     models = [{"kind": "model", "name": name, "from": origin(model)} for name, model in config.models.items()]
     tasks = [{"kind": "task", "name": name, "from": task.model} for name, task in config.tasks.items()]
-    return models + tasks
+    memories = [
+        {"kind": "memory", "name": name, "from": memory.embedding_model}
+        for name, memory in config.memories.items()
+    ]
+    return models + tasks + memories
 
 
 def origin(model: AnyModelConfig) -> str:

@@ -7,6 +7,7 @@ errors for that; a traceback is shown only with `arriero --traceback`.
 
 from __future__ import annotations
 
+import os
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from arriero.errors import ArrieroError, ConfigError
+from arriero.errors import ArrieroError, ConfigError, Unauthorized
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +73,22 @@ def verbs(context: click.Context, traceback: bool) -> None:
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    open_standard_files()
     sys.exit(run(sys.argv[1:]))
+
+
+def open_standard_files() -> None:
+    """Put nothing in the place of a standard file that is closed.
+
+    Else a socket or a database would get its number, and what native code prints would land in it.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -100,8 +116,12 @@ def tell(failure: Exception) -> int:
             return 0
         case ConfigError():
             return say(failure.message, status=2)
+        case Unauthorized():
+            return say(f"{failure.message} (keys are given as ARRIERO_API_KEY, or with --api-key)", status=1)
         case ArrieroError():
             return say(failure.message, status=1)
+        case OSError(filename=str(file), strerror=str(reason)):
+            return say(f"{file}: {reason}", status=1)
         case OSError():
             return say(str(failure), status=1)
         case _:

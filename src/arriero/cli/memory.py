@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 @click.group("memory")
 def command() -> None:
-    """Check, keep and carry the memories of a configuration."""
+    """Check, keep and carry the memories of a configuration.
+
+    `arriero ingest` puts documents into a memory of a running server.
+    """
 
 
 def memory_argument(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,7 +70,7 @@ def list_memories(config: Path | None, starter: bool, as_json: bool) -> None:
 @click.option("--compact", is_flag=True, help="When it is whole, write it anew without its free room.")
 @click.pass_context
 def check(context: click.Context, name: str, config: Path | None, starter: bool, compact: bool) -> None:
-    """Read all of a memory and say whether it is whole; exit with 1 if not. No server may have it open."""
+    """Read all of a memory and say whether it is whole. Exit with 1 if not. No server may have it open."""
     path = file_of(source.loaded(config, starter=starter), name)
     report = embedded_check.check(path)
     for fault in report.faults:
@@ -98,7 +101,10 @@ def export_memory(name: str, config: Path | None, starter: bool, output: Path | 
 @memory_argument
 @click.argument("file", type=click.File(encoding="utf-8"))
 def import_memory(name: str, config: Path | None, starter: bool, file: Any) -> None:
-    """Store the documents of an export (FILE, or - for stdin), each in place of the one of its name."""
+    """Store the documents of an export (FILE, or - for stdin). Each takes the place of the one of its name.
+
+    No server may have the memory open.
+    """
     path = file_of(source.loaded(config, starter=starter), name)
     lines = read_lines(file)
     first = next(lines, "")
@@ -117,7 +123,7 @@ def import_memory(name: str, config: Path | None, starter: bool, file: Any) -> N
 @command.command("reindex")
 @memory_argument
 def reindex_memory(name: str, config: Path | None, starter: bool) -> None:
-    """Embed every chunk anew with the embedding model of the configuration.
+    """Embed every chunk anew with the configured embedding model.
 
     What was done before an interruption is used again. No server may have the memory open.
     """

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import click
 
 from arriero.cli import source
+from arriero.cli.terminal import remark
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,7 @@ def command(config: Path | None, starter: bool, host: str | None, port: int | No
     flags = overrides(path, False, host, port)
     loaded = source.loaded(path, starter=False, overrides=flags)
     for warning in source.warnings(path, flags):
-        click.echo(f"warning: {warning}", err=True)
+        remark(f"warning: {warning}")
     from arriero.cli.loading import open_with_progress
     from arriero.runtime import Pieces
     from arriero.server.log import logging_to_stderr

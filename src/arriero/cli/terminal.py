@@ -7,7 +7,7 @@ pipes: nothing but them is written to stdout.
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -35,6 +35,12 @@ def progress() -> Iterator[Progress]:
         yield Bars(display)
 
 
+def remark(text: str) -> None:
+    """Say on stderr what nothing depends on: one that is full, or that nobody reads, is no reason to end."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
 class Lines:
     """Plain lines for logs: one when a text appears, one for each further tenth of it."""
 
@@ -46,7 +52,7 @@ class Lines:
         if tenth <= self._tenths.get(description, -2):
             return
         self._tenths[description] = tenth
-        click.echo(f"{description}: {tenth * 10} %" if total else description, err=True)
+        remark(f"{description}: {tenth * 10} %" if total else description)
 
 
 class Bars:
@@ -74,6 +80,12 @@ def bar_display(console: Console) -> Display:
         TimeRemainingColumn(elapsed_when_finished=True),
         console=console,
     )
+
+
+def counted(count: int, noun: str) -> str:
+    """Return the count with its noun in the number that it takes: 1 memory, 2 memories."""
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{count} {noun if count == 1 else plural}"
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

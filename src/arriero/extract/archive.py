@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from arriero.extract.limits import Limits
 
-CHUNK_BYTES = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
 RATIO = 250
 """A member may unpack to this many times its packed size ..."""
 RATIO_FROM_BYTES = 8 * 1024 * 1024
@@ -36,6 +36,8 @@ class Archive:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as exc:
             raise damaged("the archive is damaged: its list of members cannot be read") from exc
+        if len(self._zip.infolist()) > limits.archive_members:
+            raise _too_many_members(limits)
         self.names = frozenset(self._zip.namelist())
 
     def chunks(self, name: str) -> Iterator[bytes]:
@@ -46,27 +48,33 @@ class Archive:
                 raise damaged(f"{name} is packed in a way that documents are not")
             with self._zip.open(info) as member:
                 size = 0
-                while chunk := member.read(CHUNK_BYTES):
+                while chunk := member.read(_CHUNK_BYTES):
                     size += len(chunk)
-                    self._count(name, len(chunk), size, info.compress_size)
+                    self._count(name, len(chunk), size=size, packed=info.compress_size)
                     yield chunk
         except RuntimeError as exc:  # how zipfile asks for a password
             raise UnreadableDocument("encrypted", f"{name} is encrypted; remove the password first") from exc
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError) as exc:
             raise damaged(f"{name} is damaged: it cannot be unpacked") from exc
 
-    def _count(self, name: str, count: int, size: int, packed: int) -> None:
+    def _count(self, name: str, count: int, *, size: int, packed: int) -> None:
         self._unpacked += count
         most = self._limits.decompressed_bytes
-        if self._unpacked > most or (size > RATIO_FROM_BYTES and size > RATIO * packed):
-            raise limit_hit("decompressed_bytes", f"{name} unpacks to more than it may ({most} bytes in all)")
+        if self._unpacked > most:
+            raise limit_hit("decompressed_bytes", f"the archive unpacks to more than {most} bytes")
+        if size > RATIO_FROM_BYTES and size > RATIO * packed:
+            raise limit_hit("decompressed_bytes", f"{name} unpacks to more than {RATIO} times its size")
 
 
 def _check_directory(data: bytes, limits: Limits) -> None:
-    """Refuse a list of members that is too long, before it is read."""
+    """Refuse a list of members that is far too long, before it is read."""
     end = data.rfind(b"PK\x05\x06", max(0, len(data) - _END_BYTES))
     if end < 0 or len(data) < end + 22:
         raise damaged("the archive is damaged: its end is missing")
     size = int.from_bytes(data[end + 12 : end + 16], "little")
     if size > limits.archive_members * 4 * _FEWEST_ENTRY_BYTES:
-        raise limit_hit("archive_members", f"the archive has more than {limits.archive_members} members")
+        raise _too_many_members(limits)
+
+
+def _too_many_members(limits: Limits) -> UnreadableDocument:
+    return limit_hit("archive_members", f"the archive has more than {limits.archive_members} members")

@@ -34,7 +34,7 @@ _ALIASES = {
     "application/x-ndjson": Format.JSON,
     "application/jsonl": Format.JSON,
 }
-_SUFFIXES = {
+SUFFIXES = {
     "txt": Format.PLAIN,
     "text": Format.PLAIN,
     "log": Format.PLAIN,
@@ -50,8 +50,10 @@ _SUFFIXES = {
     "pdf": Format.PDF,
     "docx": Format.DOCX,
 }
+"""What the names of documents end in."""
+_OLD_OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _OPENINGS = (
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office file (.doc, .xls, .ppt)"),
+    (_OLD_OFFICE, "an old Office file (.doc, .xls, .ppt)"),
     (b"{\\rtf", "RTF"),
     (b"%!PS", "PostScript"),
     (b"\x89PNG", "an image"),
@@ -101,6 +103,12 @@ def detect(data: bytes, *, name: str = "", media_type: str | None = None) -> For
     return said or Format.PLAIN
 
 
+def format_of(media_type: str | None) -> Format | None:
+    """Return the format that a media type names, None if it names none that is read."""
+    plain = (media_type or "").partition(";")[0].strip().lower()
+    return _ALIASES.get(plain) or next((one for one in Format if one.value == plain), None)
+
+
 def charset_of(media_type: str | None) -> str | None:
     """Return the `charset` parameter of a media type."""
     found = re.search(r";\s*charset\s*=\s*\"?([\w.:+-]+)", media_type or "", re.IGNORECASE)
@@ -109,18 +117,17 @@ def charset_of(media_type: str | None) -> str | None:
 
 def _said(name: str, media_type: str | None) -> Format | None:
     """Return the format that the sender names: by media type, else by file name."""
-    plain = (media_type or "").partition(";")[0].strip().lower()
-    by_type = _ALIASES.get(plain) or next((one for one in Format if one.value == plain), None)
-    by_name = _SUFFIXES.get(name.rpartition(".")[2].lower()) if "." in name else None
+    by_type = format_of(media_type)
+    by_name = SUFFIXES.get(name.rpartition(".")[2].lower()) if "." in name else None
     # Clients that know nothing better say text/plain; a name knows more.
     return by_name if by_type in {None, Format.PLAIN} and by_name else by_type
 
 
 def _refuse_known(data: bytes) -> None:
+    if data.startswith(_OLD_OFFICE) and _ENCRYPTED_OFFICE in data:
+        raise UnreadableDocument("encrypted", "the document is encrypted; remove its password first")
     for opening, what in _OPENINGS:
         if data.startswith(opening):
-            if _ENCRYPTED_OFFICE in data:
-                raise UnreadableDocument("encrypted", "the document is encrypted; remove its password first")
             raise unsupported(what)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from arriero.extract.document import Kind
-from arriero.extract.docx_names import value, word
+from arriero.extract.docx_names import LEVELS, value, word
 
 if TYPE_CHECKING:
     from arriero.extract.docx_styles import Styles
@@ -25,7 +25,6 @@ _FALLBACK = "http://schemas.openxmlformats.org/markup-compatibility/2006 Fallbac
 _MATH_TEXT = "http://schemas.openxmlformats.org/officeDocument/2006/math t"
 _SIGNS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 _OFF = frozenset({"0", "false", "off"})
-_BODY_LEVEL = "9"
 _DEEPEST_LIST = 8
 
 _Cell = list[str]
@@ -114,7 +113,8 @@ class Body:
         if tag == "pStyle":
             paragraph.style = said
         elif tag == "outlineLvl" and said.isdecimal():
-            paragraph.level = 0 if said >= _BODY_LEVEL else int(said[0]) + 1
+            level = int(said[:3]) + 1
+            paragraph.level = level if level <= LEVELS else 0
         elif tag == "ilvl" and said.isdecimal():
             paragraph.depth = min(int(said[:3]), _DEEPEST_LIST)
         elif tag == "numId":

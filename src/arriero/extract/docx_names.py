@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+LEVELS = 9
+"""Levels of headings. Outline levels count from 0; one more says that a paragraph is none."""
 _NAMESPACES = (
     "http://schemas.openxmlformats.org/wordprocessingml/2006/main ",
     "http://purl.oclc.org/ooxml/wordprocessingml/main ",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from arriero.extract.docx_names import value, word
+from arriero.extract.docx_names import LEVELS, value, word
 from arriero.extract.xml import parse
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ _HEADING = re.compile(
     re.IGNORECASE,
 )
 _TITLES = frozenset({"title", "titel", "titre principal"})
-_BODY_LEVEL = 9
 _LONGEST_CHAIN = 32
 
 
@@ -78,7 +77,7 @@ class Styles:
             level = next((int(match[1]) for match in named if match), 0)
         name = self._names.get(id, id).casefold()
         is_list = name.startswith("list ") or any(one in self._lists for one in chain)
-        return Style(level if level <= _BODY_LEVEL else 0, name in _TITLES, is_list)
+        return Style(level if level <= LEVELS else 0, name in _TITLES, is_list)
 
     def _chain(self, id: str) -> list[str]:
         chain = [id]

@@ -36,7 +36,10 @@ _APART = _words(
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _LISTS = frozenset({"ul", "ol", "menu"})
 _LAYOUT = "table, h1, h2, h3, h4, ul, ol, pre"
-_CHARSET = re.compile(rb"<meta[^>]{0,300}?charset\s*=\s*[\"']?\s*([\w.:+-]{2,40})", re.IGNORECASE)
+# UTF-16 and UTF-32 cannot be what is said in bytes of ASCII.
+_CHARSET = re.compile(
+    rb"<meta[^>]{0,300}?charset\s*=\s*[\"']?\s*(?!utf-?(?:16|32))([\w.:+-]{2,40})", re.IGNORECASE
+)
 _CHARSET_WITHIN = 4096
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _DEEPEST_LIST = 8
@@ -130,8 +133,8 @@ class _Reader:
             self._parts = []
         elif tag in {"td", "th"}:
             self._parts = []
-        else:
-            self._parts.append(" " if tag in _APART else "")
+        elif tag in _APART:
+            self._parts.append(" ")
 
     def _end_cell(self) -> None:
         assert self._rows is not None

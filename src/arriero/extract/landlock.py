@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION = 1
 _PATH_BENEATH = 1
-_EXECUTE, _READ_FILE, _READ_DIR = 1, 4, 8
+_READ_FILE, _READ_DIR = 4, 8
 _ALL_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 """How many rights on files a version knows; later ones know 16."""
 _ALL_TCP_RIGHTS = 3
@@ -53,7 +53,7 @@ def _ruleset(abi: int) -> int:
 
 
 def _allow_reading(ruleset: int, path: str) -> None:
-    rights = _READ_FILE | _EXECUTE | (_READ_DIR if os.path.isdir(path) else 0)
+    rights = _READ_FILE | (_READ_DIR if os.path.isdir(path) else 0)
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         rule = struct.pack("=Qi", rights, descriptor)

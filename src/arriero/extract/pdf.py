@@ -137,8 +137,12 @@ class _PageReader:
 
     def _is_fixed(self, text_page: pypdfium2.PdfTextPage, position: int) -> bool:
         """Say whether a sign is set in type of fixed width."""
-        pdfium.FPDFText_GetFontInfo(text_page, position, self._name, len(self._name), self._flags)
-        return bool(self._flags.value & _FIXED_PITCH or _FIXED_NAMES.search(self._name.value))
+        length = pdfium.FPDFText_GetFontInfo(text_page, position, self._name, len(self._name), self._flags)
+        if not length:
+            return False
+        # A name that is longer than the buffer is not written to it.
+        name = self._name.value if length <= len(self._name) else b""
+        return bool(self._flags.value & _FIXED_PITCH or _FIXED_NAMES.search(name))
 
 
 def _text(text_page: pypdfium2.PdfTextPage) -> str:

@@ -27,7 +27,7 @@ _CHARSETS = re.compile(
     r"|cp\d{3,4}|koi8-[ru]|shift[-_]jis|euc-(jp|kr)|iso-2022-(jp|kr)|gbk|gb2312|gb18030|big5|mac-?roman|tis-620"
 )
 _CONTROLS = re.compile("[\x01-\x08\x0e-\x1a\x1c-\x1f]")
-CONTROLS_SHARE = 0.02
+_CONTROLS_SHARE = 0.02
 _PARAGRAPH = re.compile(r"[^\n]*\S[^\n]*(?:\n[^\n]*\S[^\n]*)*")
 _KINDS = {Format.CSV: Kind.TABLE, Format.JSON: Kind.CODE}
 
@@ -72,7 +72,7 @@ def _decoded(data: bytes, charset: str, errors: str) -> str:
 def _normal(text: str) -> str:
     if "\0" in text:
         raise unsupported("binary data: it holds NUL characters")
-    if len(_CONTROLS.findall(text)) > CONTROLS_SHARE * len(text):
+    if len(_CONTROLS.findall(text)) > _CONTROLS_SHARE * len(text):
         raise unsupported("binary data: it is full of control characters")
     text = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
     return _CONTROLS.sub("", text)

@@ -1,4 +1,4 @@
-"""Takes system calls away from a process for good: sockets, new processes, signals to others.
+"""Takes system calls away from a process for good: sockets, new processes, signals and limits of others.
 
 Landlock covers files and TCP only; this closes other networks, and keeps a process that was taken over
 from starting or hurting another.
@@ -33,15 +33,15 @@ _MACHINES = {
         0xC000003E,
         "socket 41 connect 42 accept 43 sendto 44 sendmsg 46 bind 49 listen 50 socketpair 53 accept4 288"
         " clone 56 fork 57 vfork 58 execve 59 execveat 322 unshare 272 setns 308 mount 165 keyctl 250 bpf 321"
-        " kill 62 tkill 200 tgkill 234 rt_sigqueueinfo 129 ptrace 101 process_vm_readv 310"
-        " process_vm_writev 311 perf_event_open 298 userfaultfd 323 ",
+        " kill 62 tkill 200 tgkill 234 rt_sigqueueinfo 129 rt_tgsigqueueinfo 297 prlimit64 302 ptrace 101"
+        " process_vm_readv 310 process_vm_writev 311 perf_event_open 298 userfaultfd 323 ",
     ),
     "aarch64": _Machine(
         0xC00000B7,
         "socket 198 connect 203 accept 202 sendto 206 sendmsg 211 bind 200 listen 201 socketpair 199"
         " accept4 242 clone 220 execve 221 execveat 281 unshare 97 setns 268 mount 40 keyctl 219 bpf 280"
-        " kill 129 tkill 130 tgkill 131 rt_sigqueueinfo 138 ptrace 117 process_vm_readv 270"
-        " process_vm_writev 271 perf_event_open 241 userfaultfd 282 ",
+        " kill 129 tkill 130 tgkill 131 rt_sigqueueinfo 138 rt_tgsigqueueinfo 240 prlimit64 261 ptrace 117"
+        " process_vm_readv 270 process_vm_writev 271 perf_event_open 241 userfaultfd 282 ",
     ),
 }
 
@@ -50,14 +50,12 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
 
 
-def is_known() -> bool:
-    """Say whether the numbers of this machine's system calls are known."""
-    return os.uname().machine in _MACHINES
-
-
 def deny() -> None:
     """Let the calls fail from now on. Privileges must have been frozen (no_new_privs). Raises OSError."""
-    code = _filter(_MACHINES[os.uname().machine])
+    machine = _MACHINES.get(os.uname().machine)
+    if machine is None:
+        raise OSError(errno.ENOSYS, "the system calls of this kind of machine are not known")
+    code = _filter(machine)
     program = _Program(len(code) // 8, code)
     if ctypes.CDLL(None, use_errno=True).prctl(_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0):
         error = ctypes.get_errno()

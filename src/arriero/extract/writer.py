@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from arriero.extract.limits import Limits
 
-BETWEEN = "\n\n"
+_BETWEEN = "\n\n"
 CELLS = " | "
 LONGEST_HEADING = 300
-LONGEST_TITLE = 500
+_LONGEST_TITLE = 500
 
 # Controls but tab and newline, surrogates, and what Unicode promises never to use.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -32,14 +32,6 @@ class Writer:
         self._texts: list[str] = []
         self._blocks: list[Block] = []
         self._length = 0
-
-    @property
-    def first_heading(self) -> str | None:
-        """The first heading so far."""
-        for block, text in zip(self._blocks, self._texts, strict=True):
-            if block.kind is Kind.HEADING:
-                return text
-        return None
 
     def heading(self, text: str, level: int, *, page: int | None = None) -> None:
         """Add a heading. One too long to be a title is a paragraph."""
@@ -62,13 +54,20 @@ class Writer:
         """Return what was collected. Raises UnreadableDocument if there is no text at all."""
         if not self._blocks:
             raise UnreadableDocument("empty", "the document holds no text")
-        title = one_line(title or "")[:LONGEST_TITLE] or self.first_heading
-        return Document(BETWEEN.join(self._texts), title, media_type, tuple(self._blocks))
+        title = one_line(title or "")[:_LONGEST_TITLE] or self._first_heading
+        return Document(_BETWEEN.join(self._texts), title, media_type, tuple(self._blocks))
+
+    @property
+    def _first_heading(self) -> str | None:
+        for block, text in zip(self._blocks, self._texts, strict=True):
+            if block.kind is Kind.HEADING:
+                return text
+        return None
 
     def _add(self, kind: Kind, text: str, level: int, page: int | None) -> None:
         if not text.strip():
             return
-        start = self._length + len(BETWEEN) if self._blocks else 0
+        start = self._length + len(_BETWEEN) if self._blocks else 0
         self._length = start + len(text)
         if self._length > self._limits.text_chars:
             raise limit_hit("text_chars", f"the text is longer than {self._limits.text_chars} characters")

@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from arriero.errors import InvalidRequest, PayloadTooLarge, UnreadableDocument
-from arriero.extract.detect import Format
+from arriero.extract.detect import format_of
 from arriero.memory.job import Source
 from arriero.memory.records import Attribute
 from arriero.server.body import bounded_stream
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MULTIPART = "multipart/form-data"
-UNSAID = ("application/octet-stream", "binary/octet-stream")
-OTHER_NAMES = ("application/x-pdf", "application/xhtml+xml", "application/csv", "application/x-ndjson")
+UNSAID = ("application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
+"""Types that say nothing of a document; the last is what curl sends with any data."""
 MAX_FILES = 100
 MAX_FIELDS = 20
 FIELD_BYTES = 64 * 1024
@@ -138,7 +138,7 @@ def _accepted(media_type: str | None, name: str | None) -> str | None:
         if name and "." in name:
             return None
         raise UnsupportedMediaType("say what the document is: a content type, or a name with an ending")
-    if not plain.startswith("text/") and plain not in {*(one.value for one in Format), *OTHER_NAMES}:
+    if not plain.startswith("text/") and format_of(plain) is None:
         raise UnsupportedMediaType(f"documents of type {plain[:80]} are not read")
     return media_type
 
