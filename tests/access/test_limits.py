@@ -107,6 +107,16 @@ def test_a_clock_that_goes_back_gives_nothing_and_takes_nothing() -> None:
     assert admitted(limiter, bob, NOON + DAY_S)
 
 
+@pytest.mark.parametrize("jump_s", [-3600, 3600, -DAY_S, DAY_S])
+def test_a_clock_that_jumps_and_is_corrected_locks_nobody_out(jump_s: int) -> None:
+    """A minute after the first request at the right time, a minute's worth may be asked again."""
+    limiter, bob = Limiter(), bearer(requests_per_minute=1)
+    for now in (NOON, NOON + jump_s, NOON + 1):
+        admitted(limiter, bob, now)
+
+    assert admitted(limiter, bob, NOON + 61)
+
+
 def test_headers_say_what_is_left() -> None:
     """Only for limits that are set; never below nothing."""
     limiter = Limiter()

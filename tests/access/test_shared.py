@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 
 import pytest
 
@@ -19,7 +20,7 @@ from arriero.errors import RateLimited
 pytest.importorskip("redis", reason="needs the extra redis")
 pytest.importorskip("lupa", reason="the double runs the scripts with lupa")
 
-from arriero.access.shared import SharedCounts
+from arriero.access.shared import CLUSTER_RETRY_S, SharedCounts
 from arriero.testing.redis import FakeRedis
 
 NOON = 20_000 * DAY_S + DAY_S / 2
@@ -218,11 +219,25 @@ async def test_a_dead_redis_is_asked_once_and_told_of_once(caplog: pytest.LogCap
         assert not await admitted(counts, bob)
 
 
+async def test_the_first_connection_may_take_longer() -> None:
+    """Whoever asks meanwhile is counted here alone, and draws nothing later; it is no outage."""
+    bob = bearer(requests_per_minute=1, concurrent_requests=1)
+    async with FakeRedis(clock=Clock()) as redis, counting(redis, timeout_s=0.02) as counts:
+        redis.delay_s = 0.05
+        assert [await counts.admit(bob) for _ in range(2)] == [None] * 2
+        redis.delay_s = 0.0
+        counts._timeout_s = PATIENT_S
+
+        assert await admitted(counts, bob)
+        assert (counts.is_up, counts.outages) == (True, 0)
+
+
 async def test_a_slow_redis_is_not_waited_for() -> None:
     """After the time-out the request goes on without it, and the next ones do not even ask."""
     bob = bearer(requests_per_minute=1)
-    async with FakeRedis(clock=Clock()) as redis, counting(redis, timeout_s=0.02) as counts:
-        redis.delay_s = 0.4
+    async with FakeRedis(clock=Clock()) as redis, counting(redis) as counts:
+        await told(counts)  # connected
+        redis.delay_s, counts._timeout_s = 0.4, 0.02
         began_at = asyncio.get_running_loop().time()
         assert [await counts.admit(bob) for _ in range(5)] == [None] * 5
         took_s = asyncio.get_running_loop().time() - began_at
@@ -233,12 +248,27 @@ async def test_a_slow_redis_is_not_waited_for() -> None:
 
 @pytest.mark.parametrize("error", ["READONLY You can't write against a read only replica.", "OOM no memory"])
 async def test_a_redis_that_refuses_is_as_good_as_none(error: str) -> None:
-    """An error of its own is no error of a request."""
+    """An error of its own is no error of a request. It is asked again over a new connection."""
     async with FakeRedis(clock=Clock()) as redis, counting(redis) as counts:
         redis.refuse_with = error
 
         assert await counts.admit(bearer(requests_per_minute=1)) is None
         assert not counts.is_up
+        redis.refuse_with = None
+        before = redis.num_connections
+        counts._try_at = 0.0  # the second between two trials has passed
+        await counts._send()
+        assert (counts.is_up, redis.num_connections) == (True, before + 1)
+
+
+async def test_a_cluster_is_told_of_and_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """A server that leads to another one for a key is not asked for the others either."""
+    async with FakeRedis(clock=Clock()) as redis, counting(redis) as counts:
+        redis.refuse_with = "MOVED 4711 127.0.0.1:7001"
+
+        assert await counts.admit(bearer(requests_per_minute=1)) is None
+        assert counts._try_at > monotonic() + CLUSTER_RETRY_S - PATIENT_S
+    assert "a Redis Cluster is not supported" in caplog.text
 
 
 @pytest.mark.parametrize(("password", "is_up"), [("sesame", True), ("wrong", False), (None, False)])

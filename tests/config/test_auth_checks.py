@@ -93,7 +93,7 @@ def test_key_sets_come_over_https_or_from_this_machine(address: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", ["neither keys nor public = true: every request but /status will be refused"]),
+        ("", ["neither keys nor public = true: only /health, /readyz, /livez and /status will be served"]),
         ("public = true", []),
         ("key_store = 'keys.sqlite'", []),
         (f"jwt_private_key = {{ symmetric = '{'x' * 32}' }}", []),

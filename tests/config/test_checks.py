@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from arriero.errors import ConfigError
 MODEL = '[models.m]\nurl = "http://localhost/m.gguf"\n'
 TASK = MODEL + '[tasks.t]\nmodel = "m"\n'
 MEMORY = MODEL + '[memories.notes]\nembedding_model = "m"\nstore = { hora = {} }\n'
+JUDGE = "\n[models.j]\nupstream = { urls = ['http://h'], model = 'x' }\n"
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,29 @@ MEMORY = MODEL + '[memories.notes]\nembedding_model = "m"\nstore = { hora = {} }
             MEMORY + "pre_filter = ['a',\n'(']",
             "c.toml:7: memories.notes.pre_filter[1]: not a regular expression",
         ),
+        (
+            MEMORY + "rerank = { model = 'j' }",
+            'c.toml:6: memories.notes.rerank.model: there is no model "j"; configured: m',
+        ),
+        (
+            MEMORY + "rerank = { model = 'm' }",
+            'memories.notes.rerank.model: "m" runs here; name a remote model whose upstream answers /v1/rer',
+        ),
+        (
+            MEMORY + "rerank = { model = 'j' }" + JUDGE + "routes = ['/tokenize']",
+            "c.toml:6: memories.notes.rerank.model: models.j.routes leaves /v1/rerank out; add it there",
+        ),
+        (
+            MEMORY + "rerank = { model = 'j' }" + JUDGE + "max_rerank_documents = 49",
+            "memories.notes.rerank.candidates: models.j.max_rerank_documents allows 49 of one request",
+        ),
+        (
+            "[vector_stores]\nrerank = { model = 'j' }",
+            'c.toml:2: vector_stores.rerank.model: there is no model "j"; configured: none',
+        ),
+        (MEMORY + "rerank = { candidates = 5 }", "rerank"),
+        (MEMORY + "rerank = { model = 'j', candidates = 1001 }", "rerank.candidates: expected"),
+        (MEMORY + "rerank = { model = 'j', top_n = 3 }", "memories.notes.rerank.top_n: unknown key"),
         (
             TASK + "biaser = {}",
             "c.toml:5: tasks.t.biaser: give exactly one of json_schema, json_schema_file, choice, regex",
@@ -134,6 +159,7 @@ def test_what_does_not_fit_together_is_refused(text: str, message: str) -> None:
         MODEL + "kv_cache_tokens = 512",
         MEMORY + "[tasks.t]\nmodel='m'\nmemorization = { memory = 'notes' }",
         MEMORY.replace("hora = {}", "qdrant = { collection = 'c' }"),
+        MEMORY + "rerank = { model = 'j' }" + JUDGE + "max_rerank_documents = 50",
     ],
 )
 def test_what_fits_is_accepted(text: str) -> None:
@@ -196,11 +222,13 @@ def test_files_that_are_no_gguf_say_what_to_do(
 
 
 def test_gguf_is_accepted_and_a_directory_is_not(tmp_path: Path) -> None:
-    """The first bytes of a GGUF file are enough; a directory is told apart."""
+    """The first bytes of a GGUF file are enough; a directory is told apart, and a pipe is not waited for."""
     (tmp_path / "m").write_bytes(b"GGUF\x03\0\0\0")
 
     assert weights_fault(tmp_path / "m") is None
     assert "is a directory; name the GGUF file in it" in str(weights_fault(tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    assert weights_fault(tmp_path / "pipe") == f"{tmp_path / 'pipe'} is no regular file"
 
 
 def test_a_bad_download_of_an_earlier_start_is_found(tmp_path: Path) -> None:
@@ -217,7 +245,11 @@ def test_a_bad_download_of_an_earlier_start_is_found(tmp_path: Path) -> None:
     ("text", "warning"),
     [
         ("public = true", "c.toml: no models are configured"),
-        (TASK, "c.toml: neither keys nor public = true: every request but /status will be refused"),
+        (
+            TASK,
+            "c.toml: neither keys nor public = true: only /health, /readyz, /livez and /status will be"
+            " served",
+        ),
         ("bind_address = '0.0.0.0:1'\npublic = true", "c.toml:2: public: anyone who reaches the server"),
         (TASK + "samplers = []\ntop_k = 3", "c.toml:6: tasks.t.top_k: no effect beside samplers"),
         (

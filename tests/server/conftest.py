@@ -22,6 +22,7 @@ from arriero.errors import InvalidRequest
 from arriero.guard.forward import Guard
 from arriero.guard.pokt_source import PoktSource, open_source
 from arriero.server.serve import edge_of
+from arriero.tasks.remote import RemoteModel
 from arriero.tasks.task import Task
 from arriero.testing.echo import BOS, EchoModel
 from arriero.testing.serving import client_of
@@ -138,13 +139,16 @@ def staged(model: ScriptedModel, extra: str = "", *, public: bool = False) -> St
     config = parse_config(text, {})
     named = {name: ScriptedModel("Hello", name=config.public_name(name)) for name in config.local_models}
     named["m"] = model
-    tasks = {name: Task(name, task, named[task.model]) for name, task in config.tasks.items()}
     models = {model.name: model for model in named.values()}
     max_body_bytes = config.server.max_body_bytes
     guards = {
         model.public_name or name: Guard.from_config(name, model, max_body_bytes=max_body_bytes)
         for name, model in config.remote_models.items()
     }
+    remote = {
+        name: RemoteModel(guards[config.public_name(name)], form="chat") for name in config.remote_models
+    }
+    tasks = {name: Task(name, task, (named | remote)[task.model]) for name, task in config.tasks.items()}
     return Stage(config, models, tasks, guards)
 
 

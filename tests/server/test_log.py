@@ -7,11 +7,13 @@ import json
 import logging
 import os
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from arriero.server.log import LogWriter, text_of
-from arriero.server.request_log import Batch, Line, written
+from arriero.server.request_log import Batch, Line, moment, written
 
 
 def record(message: str, *args: object, name: str = "arriero.x") -> logging.LogRecord:
@@ -19,7 +21,15 @@ def record(message: str, *args: object, name: str = "arriero.x") -> logging.LogR
 
 
 LINE = Line(
-    time=1.5, id="r1", method="GET", route="/v1/x", status=200, ms=2.5, bytes=3, key="a b", outcome="ok"
+    time=moment(1.5),
+    id="r1",
+    method="GET",
+    route="/v1/x",
+    status=200,
+    ms=2.5,
+    bytes=3,
+    key="a b",
+    outcome="ok",
 )
 
 
@@ -63,6 +73,19 @@ def test_lines_of_requests_are_written_as_they_are() -> None:
     assert len(text_of(one, is_json=False).splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    ("time_s", "expected"),
+    [
+        (0.0, "1970-01-01T00:00:00.000Z"),
+        (1790000000.001, "2026-09-21T14:13:20.001Z"),
+        (59.9996, "1970-01-01T00:01:00.000Z"),
+    ],
+)
+def test_moments(time_s: float, expected: str) -> None:
+    """Times are told to the nearest millisecond, in UTC."""
+    assert moment(time_s) == expected
+
+
 def test_the_writer_writes_what_is_queued_before_it_closes() -> None:
     """Nothing is lost at the end."""
     stream = io.StringIO()
@@ -90,6 +113,17 @@ def test_a_pipe_that_nobody_reads_holds_nothing_up() -> None:
     drain.join()
 
     assert dropped >= 150
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_is_counted() -> None:
+    """Lines that cannot be written are dropped, and the writer goes on."""
+    with suppress(OSError), Path("/dev/full").open("w") as stream:
+        writer = LogWriter(stream, is_json=False)
+        writer.handle(record("x"))
+        writer.close()
+
+    assert writer.dropped == 1
 
 
 def _drain(descriptor: int) -> None:

@@ -47,11 +47,17 @@ def test_the_prompt_of_several_choices_counts_once() -> None:
 
 TOLD = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens": 3,"total_tokens":10}}\n\n'
 
+ENDED = b'{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":4}'
+
 
 @pytest.mark.parametrize(
     ("pieces", "expected", "reason"),
     [
         ([b'{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":7}}'], Usage(7, 0), "stop"),
+        ([ENDED + b"}"], Usage(9, 4), "stop"),
+        ([ENDED + b"}\n\n", TOLD], Usage(7, 3), "stop"),
+        ([ENDED.replace(b'"prompt', b'"total_tokens":13,"prompt') + b"}"], Usage(9, 4), "stop"),
+        ([ENDED.replace(b',"completion', b',"total_tokens":13,"completion') + b"}"], Usage(9, 4), "stop"),
         ([b"data: {}\n\n", TOLD, b"data: [DONE]\n\n"], Usage(7, 3), ""),
         ([b"data: {}\n\n", TOLD + b"data: [DONE]\n\n"], Usage(7, 3), ""),
         ([b'{"usage":{"input_tokens":7,"output_tokens":3}}'], Usage(7, 3), ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from arriero.server.trace import Parent, Trace, parent_of, trace_of
+from arriero.server.trace import Parent, Trace, parent_of, trace_of, traceparent
 
 TRACE, SPAN = b"a" * 32, b"b" * 16
 PARENT = Parent(b"\xaa" * 16, b"\xbb" * 8, is_sampled=True)
@@ -41,6 +41,7 @@ def test_two_headers_name_no_parent() -> None:
     header = (b"traceparent", b"00-" + TRACE + b"-" + SPAN + b"-01")
     assert parent_of([header, header]) is None
     assert parent_of([]) is None
+    assert [traceparent([header]), traceparent([header, header])] == [header[1].decode(), ""]
 
 
 @pytest.mark.parametrize("is_chosen", [True, False])

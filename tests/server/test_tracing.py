@@ -115,6 +115,28 @@ async def test_an_upstream_is_told_of_our_span(collector: Collector, query: str)
     assert [event.name for event in root.events] == ["gen_ai.first_token"]
 
 
+async def test_what_a_task_asks_of_an_upstream_is_our_spans_child(collector: Collector) -> None:
+    """On every route: the span of the request is the parent of what the task on a remote model sends."""
+    async with Upstream.of(chat_stream("a", "b", model="x")) as upstream:
+        remote = f'[models.r.upstream]\nurls = ["{upstream.url}"]\nmodel = "x"\n[tasks.far]\nmodel = "r"\n'
+        async with tracing(collector, extra=remote) as client:
+            await client.post(CHAT, json=asking(model="task/far"), headers={"traceparent": PARENT})
+            await client.post("/v1/completions", json={"model": "task/far", "prompt": "x"})
+            for way in ("completion", "live"):
+                await client.get(
+                    f"/v1/task/far/{way}", params={"prompt": "x"}, headers={"traceparent": PARENT}
+                )
+            url = f"{client.base_url}/v1/task/far/chat".replace("http", "ws")
+            async with connect(url, additional_headers=KEY) as socket:
+                await socket.send("x")
+                while await socket.recv():
+                    pass
+        sent = [received.headers["traceparent"] for received in upstream.requests]
+
+    assert sent == [f"00-{span.trace_id.hex()}-{span.span_id.hex()}-01" for span in collector.spans]
+    assert [span.trace_id.hex() == "a" * 32 for span in collector.spans] == [True, False, True, True, False]
+
+
 async def test_what_is_not_sampled_passes_as_it_came(collector: Collector) -> None:
     """No span, and an upstream sees the caller's own header, or none."""
     async with Upstream.of(whole(chat("Hi", model="x"))) as upstream:

@@ -3,7 +3,8 @@
 1. Requests a minute and tokens a minute are buckets: they hold a minute's worth and fill evenly.
 2. What a request costs in tokens is known at its end. It is admitted while its bucket is not empty, and may
    overdraw it; the next ones wait until it has filled again. So nothing has to be guessed.
-3. The day is UTC's. All clocks are handed in, as Unix time; one that goes back stands still here.
+3. The day is UTC's. All clocks are handed in, as Unix time. One that is set back wins no new budget,
+   but buckets go on filling from there, as nobody is to wait until it is as late again.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ class Usage:
     def advance(self, limits: KeyLimits, now: float) -> None:
         """Fill the buckets up to now, and begin a new day with a new budget."""
         elapsed = max(0.0, now - self.updated_at)
-        self.updated_at = max(self.updated_at, now)
+        self.updated_at = now
         self.requests = max(0.0, self.requests - elapsed * (limits.requests_per_minute or math.inf) / 60)
         self.tokens = max(0.0, self.tokens - elapsed * (limits.tokens_per_minute or math.inf) / 60)
-        today = int(self.updated_at // DAY_S)
-        if today != self.day:
+        today = int(now // DAY_S)
+        if today > self.day:
             self.day, self.day_tokens = today, 0
 
 
@@ -167,7 +168,7 @@ def check_limits(limits: KeyLimits, usage: Usage, now: float) -> None:
         raise RateLimited(message, retry_after_s=math.floor(wait_s) + 1, quota=headers)
     if limits.tokens_per_day is not None and usage.day_tokens >= limits.tokens_per_day:
         message = f"this key may use {limits.tokens_per_day} tokens a day (UTC)"
-        wait_s = (usage.day + 1) * DAY_S - max(now, usage.updated_at)
+        wait_s = (usage.day + 1) * DAY_S - now
         raise RateLimited(message, retry_after_s=math.ceil(wait_s), quota=headers)
 
 

@@ -2,9 +2,11 @@
 
 1. All commands go over one connection, those that came meanwhile in one go. One job sends them.
 2. A request waits for its answer for `timeout_s` at most. Without one it is let in: the counts of this server
-   alone hold then.
+   alone hold then. That is no failure while the first connection is made, which reads certificates.
 3. After a failure, or an answer that took longer, nobody asks until a trial, once a second, was answered in
-   time. What is counted meanwhile stays with this server.
+   time, over a connection of its own: the name may lead to another server by then. What is counted meanwhile
+   stays with this server.
+4. A cluster of several servers answers for some keys only. It is told of and left alone for a minute.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S = 0.05
 SEND_TIMEOUT_S = 1.0
 RETRY_S = 1.0
+CLUSTER_RETRY_S = 60.0
 RENEW_S = LEASE_S / 3
 MAX_PENDING = 10_000
 QUIET_S = 60.0
@@ -45,6 +48,11 @@ class _Sent(NamedTuple):
 
     command: Command
     reply: asyncio.Future[Any] | None
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the one who waited has gone, so that nothing is to be counted."""
+        return self.reply is not None and self.reply.done()
 
 
 class SharedCounts:
@@ -65,6 +73,7 @@ class SharedCounts:
         self._wanted = asyncio.Event()
         self._job: asyncio.Task[None] | None = None
         self._is_closing = False
+        self._is_met = False
         self._renew_at = monotonic() + RENEW_S
         self._try_at = 0.0
         self._told_at = -QUIET_S
@@ -81,7 +90,8 @@ class SharedCounts:
             async with asyncio.timeout(self._timeout_s):
                 found = await reply
         except TimeoutError:
-            self._fail("no answer in time")
+            if self._is_met:
+                self._fail("no answer in time")
             return None
         except asyncio.CancelledError:
             self._put(releasing(principal.tenant, lease), None)
@@ -127,8 +137,9 @@ class SharedCounts:
 
     async def _run(self) -> None:
         try:
-            with suppress(Exception):  # the first contact takes longer; what goes wrong comes up again
+            with suppress(Exception):  # what goes wrong comes up again
                 await self._replies([TRIAL])
+            self._is_met = True
             while not self._is_closing:
                 await self._wait_wanted()
                 await self._send()
@@ -146,7 +157,7 @@ class SharedCounts:
     async def _send(self) -> None:
         if self.is_up and monotonic() >= self._renew_at:
             self._renew()
-        sent, self._pending = self._pending, []
+        sent, self._pending = [one for one in self._pending if not one.is_given_up], []
         if not self.is_up and monotonic() >= self._try_at:
             sent = [_Sent(TRIAL, None)]
         if not sent:
@@ -155,20 +166,28 @@ class SharedCounts:
         try:
             replies = await self._replies([one.command for one in sent])
         except Exception as exc:
-            self._fail(f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__)
+            self._fail(_reason(exc), CLUSTER_RETRY_S if _is_of_a_cluster(exc) else RETRY_S)
+            await self._disconnect()
             replies = [None] * len(sent)
         else:
             self._judge(monotonic() - began_at)
-        for one, reply in zip(sent, replies, strict=True):
-            if one.reply is not None and not one.reply.done():
-                one.reply.set_result(reply)
+        _answer(sent, replies)
 
     async def _replies(self, commands: list[Command]) -> list[Any]:
         """Return the replies to commands that are sent in one go. Raises what the first failed one says."""
         async with asyncio.timeout(SEND_TIMEOUT_S), self._client.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
-            return list(await pipeline.execute())
+            # Raised by the pipeline, an error would tell of the whole command.
+            replies = await pipeline.execute(raise_on_error=False)
+        if errors := [reply for reply in replies if isinstance(reply, Exception)]:
+            raise errors[0]
+        return list(replies)
+
+    async def _disconnect(self) -> None:
+        with suppress(Exception):
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._client.connection_pool.disconnect()
 
     def _renew(self) -> None:
         self._renew_at = monotonic() + RENEW_S
@@ -187,20 +206,38 @@ class SharedCounts:
             self._renew_at = 0.0
             logger.info("auth.shared_counters can be had again")
 
-    def _fail(self, reason: str) -> None:
-        """Ask nothing until a trial was good; answer those who wait."""
-        self._try_at = monotonic() + RETRY_S
+    def _fail(self, reason: str, retry_s: float = RETRY_S) -> None:
+        """Ask nothing until a trial, in so long, was good; answer those who wait."""
+        self._try_at = monotonic() + retry_s
         if not self.is_up:
             return
         self.is_up = False
         self.outages += 1
         waiting, self._pending = self._pending, []
-        for one in waiting:
-            if one.reply is not None and not one.reply.done():
-                one.reply.set_result(None)
+        _answer(waiting, [None] * len(waiting))
         if monotonic() - self._told_at >= QUIET_S:
             self._told_at = monotonic()
             logger.warning("auth.shared_counters cannot be had, this server counts alone: %s", reason)
+
+
+def _answer(sent: list[_Sent], replies: list[Any]) -> None:
+    for one, reply in zip(sent, replies, strict=True):
+        if one.reply is not None and not one.is_given_up:
+            one.reply.set_result(reply)
+
+
+def _reason(exc: Exception) -> str:
+    reason = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    if _is_of_a_cluster(exc):
+        return f"{reason}; a Redis Cluster is not supported, name a server that has all keys"
+    return reason
+
+
+def _is_of_a_cluster(exc: Exception) -> bool:
+    """Say whether another server has the key."""
+    from redis.exceptions import AskError
+
+    return isinstance(exc, AskError)  # MOVED is a kind of it
 
 
 def _client(url: str, password: str | None) -> Any:

@@ -34,11 +34,11 @@ for i = 1, 5 do held[i] = tonumber(held[i] or 0) end
 local requests, tokens, day, day_tokens, updated_at = held[1], held[2], held[3], held[4], held[5]
 
 local elapsed = math.max(0, now - updated_at)
-updated_at = math.max(updated_at, now)
+updated_at = now
 requests = per_minute and math.max(0, requests - elapsed * per_minute / 60) or 0
 tokens = tokens_per_minute and math.max(0, tokens - elapsed * tokens_per_minute / 60) or 0
-if math.floor(updated_at / 86400) ~= day then
-  day, day_tokens = math.floor(updated_at / 86400), 0
+if math.floor(now / 86400) > day then
+  day, day_tokens = math.floor(now / 86400), 0
 end
 local running = 0
 if places then

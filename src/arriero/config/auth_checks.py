@@ -88,7 +88,9 @@ def _is_here(host: str | None) -> bool:
 def auth_warnings(auth: AuthConfig, *, is_loopback: bool) -> Iterator[Problem]:
     """Yield what [auth] allows, but should not without a reason."""
     if not (auth.public or auth.has_keys):
-        yield Problem((), "neither keys nor public = true: every request but /status will be refused")
+        yield Problem(
+            (), "neither keys nor public = true: only /health, /readyz, /livez and /status will be served"
+        )
     if auth.public and not is_loopback:
         yield Problem(("auth", "public"), "anyone who reaches the server may use it without a key")
     secret = auth.jwt_private_key and auth.jwt_private_key.symmetric

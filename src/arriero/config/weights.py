@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 GGUF = b"GGUF"
@@ -18,10 +19,13 @@ CONVERT = (
 def weights_fault(path: Path) -> str | None:
     """Return what is wrong with a file that should be GGUF, and what to do; None when it looks right."""
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return f"{path} is a directory; name the GGUF file in it"
+        if not stat.S_ISREG(mode):  # to open a pipe waits for whoever writes into it
+            return f"{path} is no regular file"
         with path.open("rb") as file:
             start = file.read(64)
-    except IsADirectoryError:
-        return f"{path} is a directory; name the GGUF file in it"
     except OSError as exc:
         return f"{path} cannot be read: {exc.strerror or exc}"
     return None if start.startswith(GGUF) else f"{path} {_format_fault(path, start)}"

@@ -1,13 +1,15 @@
 """The Jinja environment in which chat templates run: the dialect of Hugging Face, sandboxed and bounded.
 
 A template comes out of a model file, so it is foreign code. The sandbox gives it no way to Python
-objects, files or modules; the bounds here end loops, recursion and growth. They do not bound what
-a single filter may allocate.
+objects, files or modules; the bounds here end loops, recursion and growth, also that by a single
+method, filter or format.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from functools import wraps
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jinja2 import Template, nodes
@@ -16,6 +18,8 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
+
+from arriero.engine.template_growth import GROWING, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,7 +43,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
     `raise_exception`, `strftime_now`, and a `tojson` that escapes nothing for HTML.
     """
 
-    intercepted_binops = frozenset({"+", "*", "**"})
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         super().__init__(
@@ -49,6 +53,9 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             optimized=False,
         )
         self.filters["tojson"] = to_json
+        self.filters |= {
+            name: self._bounded(name, self.filters[name]) for name in GROWING & self.filters.keys()
+        }
         self.globals["raise_exception"] = raise_exception
         self.globals["strftime_now"] = lambda form: now().strftime(form)
         self._steps_left = MAX_STEPS
@@ -88,7 +95,37 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             self._bound(len(left) + len(right))
         elif operator == "*":
             self._bound(_repeated(left, right))
+        elif operator == "%":
+            self._bound(size_of("%", left, (right,)))
         return super().call_binop(context, operator, left, right)
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+        """Refuse a call with too large a result before it is carried out. Jinja2 names its parameters so."""
+        name = getattr(__obj, "__name__", "")
+        if name in GROWING:
+            # Jinja2 puts a function of its own around the methods that format.
+            value = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
+            if name == "join" and args:  # the text that joins has the method
+                __self._bound(size_of(name, args[0], (value,)))
+            else:
+                __self._bound(size_of(name, value, (*args, *kwargs.values())))
+        return super().call(__context, __obj, *args, **kwargs)
+
+    def _bounded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the filter, which refuses to make too large a value."""
+        # Some filters are handed the environment or the like before their value.
+        place = 1 if hasattr(function, "jinja_pass_arg") else 0
+
+        @wraps(function)
+        def bounded(*args: Any, **kwargs: Any) -> Any:
+            value = args[place]
+            if name == "join" and isinstance(value, Iterator):
+                value = list(value)
+                args = (*args[:place], value, *args[place + 1 :])
+            self._bound(size_of(name, value, (*args[place + 1 :], *kwargs.values())))
+            return function(*args, **kwargs)
+
+        return bounded
 
     def _bound(self, size: int, limit: int = MAX_CHARS) -> None:
         if size > limit:

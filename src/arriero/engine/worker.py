@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from arriero.config.weights import weights_fault
 from arriero.engine import llama, wire
 from arriero.engine.capi import open_library, packaged_library
 from arriero.engine.engine import Engine
@@ -52,6 +53,7 @@ def _serve(connection: socket.socket) -> None:
     config = inbox.wait_load()
     send = _sender(connection)
     architecture = _checked_architecture(config)
+    _check_files(config)
     model = llama.load(
         Path(config.path),
         library=_library(config),
@@ -146,6 +148,13 @@ def _library(config: wire.EngineConfig) -> Path:
         else:
             return Path(config.native_library)
     return packaged_library()
+
+
+def _check_files(config: wire.EngineConfig) -> None:
+    """Refuse what cannot be weights: the files may have changed since the configuration was read."""
+    for path in (config.path, *config.lora_adapters):
+        if fault := weights_fault(Path(path)):
+            raise ConfigError(fault)
 
 
 def _checked_architecture(config: wire.EngineConfig) -> str | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.websockets import WebSocket
@@ -274,6 +274,8 @@ class Unexpected:
 
         try:
             await self._app(scope, receive, watched_send)
+        except ClientDisconnect:  # in the middle of its body: nobody is left to answer
+            return
         except asyncio.CancelledError:
             failure: errors.ArrieroError = errors.Unavailable("the server is shutting down")
         except Exception:

@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 from collections import deque
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 import msgspec
@@ -75,10 +75,11 @@ class LogWriter(logging.Handler):
             except Exception:
                 self.dropped += 1
         if lines:
-            # A log that cannot be written is no reason to stop.
-            with suppress(OSError, ValueError):
+            try:
                 self._stream.write("\n".join(lines) + "\n")
                 self._stream.flush()
+            except (OSError, ValueError):  # a log that cannot be written is no reason to stop
+                self.dropped += len(lines)
 
 
 def text_of(record: logging.LogRecord, *, is_json: bool) -> str:

@@ -27,7 +27,7 @@ class Standing:
     observer: Observer
     tickets: Tickets = field(default_factory=Tickets)
     auth_failures: AuthFailures = field(default_factory=AuthFailures)
-    started_at: float = field(default_factory=time.time)
+    started_at: float = field(default_factory=time.monotonic)
     context: Context | None = None
     edge: Edge | None = None
     exposition: Exposition | None = None

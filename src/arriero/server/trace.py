@@ -67,6 +67,13 @@ def parent_of(headers: list[tuple[bytes, bytes]]) -> Parent | None:
     )
 
 
+def traceparent(headers: list[tuple[bytes, bytes]]) -> str:
+    """Return the header with which others are asked for the caller; "" without one that means something."""
+    if parent_of(headers) is None:
+        return ""
+    return next(value for name, value in headers if name == TRACEPARENT).decode("latin-1")
+
+
 def trace_of(
     parent: Parent | None, *, is_chosen: Callable[[], bool], bits: Callable[[int], int]
 ) -> Trace | None:

@@ -80,7 +80,7 @@ class RemoteModel:
             request.stop_sequences, request.private_tokens, constrained=request.constraint is not None
         )
         clock = _Clock()
-        async with aclosing(self._texts(self._body(request), answer)) as texts:
+        async with aclosing(self._texts(request, answer)) as texts:
             async for text in texts:
                 clock.note_text()
                 yield Delta(text=text)
@@ -115,9 +115,10 @@ class RemoteModel:
             return bound if self._form == "completion" else None
         return asked if bound is None else min(asked, bound)
 
-    async def _texts(self, body: bytes, answer: Answer) -> AsyncGenerator[str, None]:
+    async def _texts(self, request: GenerateRequest, answer: Answer) -> AsyncGenerator[str, None]:
         """Yield what may be shown, piece by piece; at the end the answer knows how it ended."""
-        told = await self._guard.forward(ROUTES[self._form], body, ())
+        headers = ((b"traceparent", request.trace.encode()),) if request.trace else ()
+        told = await self._guard.forward(ROUTES[self._form], self._body(request), headers)
         if not isinstance(told, Stream):
             if text := answer.whole(told.body):
                 yield text

@@ -25,9 +25,10 @@ class Session:
     A turn that fails, or is closed before its last delta, leaves the session as it was before it.
     """
 
-    def __init__(self, task: Task, tenant: str) -> None:
+    def __init__(self, task: Task, tenant: str, trace: str = "") -> None:
         self._task = task
         self._tenant = tenant
+        self._trace = trace
         self._held: tuple[Span, ...] | None = None
         self._busy = False
 
@@ -46,7 +47,7 @@ class Session:
             held = await self._task.prelude() if self._held is None else self._held
             prompt = (*held, *turn)
             request = self._task.bounded(asked or Asked(), prompt=prompt, tenant=self._tenant, continued=True)
-            request = msgspec.structs.replace(request, return_context=True)
+            request = msgspec.structs.replace(request, return_context=True, trace=self._trace)
             if self._task.has_memory:
                 request = TaskRequest.of(request, text, citations)
             async with aclosing(self._task.generate(request)) as deltas:

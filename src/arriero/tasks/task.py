@@ -58,9 +58,9 @@ class Task:
         self._threads = threads_per_session
         self._prelude: tuple[Span, ...] | None = None
 
-    def start(self, tenant: str) -> Session:
-        """Begin a conversation."""
-        return Session(self, tenant)
+    def start(self, tenant: str, trace: str = "") -> Session:
+        """Begin a conversation. trace: as in `GenerateRequest`."""
+        return Session(self, tenant, trace)
 
     async def request(
         self, prompt: str | Sequence[Message], *, tenant: str, asked: Asked | None = None

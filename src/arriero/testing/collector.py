@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from arriero.testing.http_server import HttpServer, Reply
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
 
 class Collector:
@@ -26,27 +25,22 @@ class Collector:
         self.requests: list[Mapping[str, str]] = []
         self.spans: list[Any] = []
         self.resources: list[dict[str, Any]] = []
-        self._server = _Server(("127.0.0.1", 0), self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._server = HttpServer(self._take)
 
     @property
     def url(self) -> str:
         """What `otlp_endpoint` is to be."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return self._server.url
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._server.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
 
-    def take(self, headers: Mapping[str, str], body: bytes) -> int:
-        """Note a request; return the status of its answer."""
+    def _take(self, headers: dict[str, str], body: bytes) -> Reply:
+        """Note a request."""
         self.requests.append(headers)
         if self.status == 200:
             request = ExportTraceServiceRequest.FromString(body)
@@ -54,7 +48,7 @@ class Collector:
                 self.resources.append(attributes_of(resource_spans.resource))
                 for scope_spans in resource_spans.scope_spans:
                     self.spans.extend(scope_spans.spans)
-        return self.status
+        return Reply(self.status, {"content-length": "0"})
 
 
 def attributes_of(bearer: Any) -> dict[str, Any]:
@@ -67,27 +61,3 @@ def _plain(value: Any) -> Any:
     if kind == "array_value":
         return [_plain(one) for one in value.array_value.values]
     return getattr(value, kind)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], collector: Collector) -> None:
-        super().__init__(address, _Handler)
-        self.collector = collector
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def do_POST(self) -> None:
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        body = self.rfile.read(int(headers["content-length"]))
-        status = self.server.collector.take({**headers, ":path": self.path}, body)
-        self.send_response(status)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""

@@ -21,8 +21,9 @@ class FakeRedis:
     """One server. Use it as an asynchronous context manager.
 
     clock: what it takes for the time. delay_s: how long each answer waits. password: what AUTH must say.
-    refuse_with: an error with which every script is answered; None = none.
+    refuse_with: an error with which every script is answered, which begins with its kind; None = none.
     commands: the names of those that came, but those that begin a connection.
+    num_connections: how many were made.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time, password: str | None = None) -> None:
@@ -30,6 +31,7 @@ class FakeRedis:
         self.delay_s = 0.0
         self.refuse_with: str | None = None
         self.commands: list[str] = []
+        self.num_connections = 0
         self.port = 0
         self._password = password
         self._values: dict[str, dict[str, Any]] = {}
@@ -72,6 +74,7 @@ class FakeRedis:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        self.num_connections += 1
         is_known = self._password is None
         try:
             while True:
@@ -94,6 +97,8 @@ class FakeRedis:
         if name in ("SELECT", "CLIENT"):
             return b"+OK\r\n"
         self.commands.append(name)
+        if name == "EVAL" and self.refuse_with is not None:
+            return f"-{self.refuse_with}\r\n".encode()
         try:
             return _encoded(self._run(arguments) if name == "EVAL" else CALLS[name](self, *arguments))
         except KeyError:
@@ -103,8 +108,6 @@ class FakeRedis:
 
     def _run(self, arguments: list[str]) -> Any:
         """Run a script, whose reads and writes nothing comes between."""
-        if self.refuse_with is not None:
-            raise ValueError(self.refuse_with)
         script, num_keys, *given = arguments
         keys, values = given[: int(num_keys)], given[int(num_keys) :]
         if script not in self._scripts:

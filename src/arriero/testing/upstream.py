@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import socket
 import struct
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import ssl
     from types import TracebackType
 
+WORD = re.compile(r"\w+")
 HEAD_END = b"\r\n\r\n"
 TURNS = 3
 """Turns of the event loop after which a reader in the same loop has read what was written."""
@@ -153,6 +155,18 @@ def chat(content: str, *, model: str) -> dict[str, Any]:
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
     }
+
+
+def rerank(received: Received) -> Answer:
+    """Answer a request to rerank: a document scores the share of the query's words that it has."""
+    asked = received.json
+    words = set(WORD.findall(asked["query"].lower()))
+    shares = [
+        len(words & set(WORD.findall(text.lower()))) / max(1, len(words)) for text in asked["documents"]
+    ]
+    best = sorted(enumerate(shares), key=lambda pair: -pair[1])[: asked.get("top_n")]
+    results = [{"index": index, "relevance_score": share} for index, share in best]
+    return whole({"id": "rerank-1", "model": asked["model"], "results": results})
 
 
 def _head(status: int, headers: Mapping[str, str]) -> bytes:
