@@ -5,15 +5,14 @@ What needs a program that is not installed is skipped by its name; nothing is st
 
 from __future__ import annotations
 
+import json
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
+from tests.tools import program, python_with
 
 from arriero.config.load import load_config
 from arriero.config.remote import RemoteModelConfig
@@ -24,19 +23,17 @@ DEPLOY = ROOT / "deploy"
 DOCUMENT = ROOT / "docs" / "deployment.md"
 MOST_EXPOSED = 20
 """Bound on ten times the exposure that systemd computes for the unit."""
+CHECK_COMPOSE = """
+import sys, compose_spec
+parsed = compose_spec.PyCompose.from_yaml(sys.argv[1])
+parsed.validate()
+print(*parsed.services)
+"""
 MODEL_PATH = "${MODEL_PATH:?the folder of the model}"
 
 
 def text(name: str) -> str:
     return (DEPLOY / name).read_text()
-
-
-def program(name: str) -> str:
-    """Return the path of a program, also of one that is installed beside the interpreter."""
-    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def run(*command: str) -> str:
@@ -81,11 +78,11 @@ def test_image() -> None:
 
 def test_compose_file() -> None:
     """The compose file is what the specification of Compose allows."""
-    library = pytest.importorskip("compose_spec", reason="compose-spec is not installed")
-    parsed = library.PyCompose.from_yaml(text("compose.yaml").replace(MODEL_PATH, "/srv/model"))
+    said = run(
+        python_with("compose_spec"), "-c", CHECK_COMPOSE, text("compose.yaml").replace(MODEL_PATH, "/srv/m")
+    )
 
-    parsed.validate()
-    assert list(parsed.services) == ["arriero", "vllm"]
+    assert said.split() == ["arriero", "vllm"]
 
 
 def test_services() -> None:
@@ -137,7 +134,7 @@ def test_the_sidecar_and_vllm_agree(tmp_path: Path) -> None:
 
 def test_unit(tmp_path: Path) -> None:
     """systemd takes the unit without a word, and finds little that it leaves open."""
-    analyze = program("systemd-analyze")
+    analyze = program("systemd-analyze", "Debian has it in systemd")
     file = tmp_path / "arriero.service"
     file.write_text(text("arriero.service").replace("/opt/arriero/bin/arriero", "/bin/true"))
 
@@ -162,11 +159,11 @@ def test_unit_lets_the_engine_work() -> None:
 
 def test_nginx_syntax(tmp_path: Path) -> None:
     """Every directive of the nginx file is known, stands where it may, and ends where it should."""
-    crossplane = pytest.importorskip("crossplane", reason="crossplane is not installed")
+    crossplane = program("crossplane")
     main = tmp_path / "nginx.conf"
     main.write_text(f"events {{}}\nhttp {{ include {DEPLOY / 'nginx.conf'}; }}\n")
 
-    errors = crossplane.parse(str(main), strict=True)["errors"]
+    errors = json.loads(run(crossplane, "parse", "--strict", str(main)))["errors"]
 
     # The parser takes the values of a `map` for directives.
     said = [error["error"] for error in errors]
@@ -175,7 +172,8 @@ def test_nginx_syntax(tmp_path: Path) -> None:
 
 def test_nginx(tmp_path: Path) -> None:
     """nginx itself takes the file."""
-    nginx, openssl = program("nginx"), program("openssl")
+    nginx = program("nginx", "Debian has it in nginx-light")
+    openssl = program("openssl", "Debian has it in openssl")
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     run(
         *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),

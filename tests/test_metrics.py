@@ -20,6 +20,19 @@ def test_a_counter_adds_up_by_its_labels() -> None:
     assert text(counter) == ['arriero_things_total{kind="a"} 3.0', 'arriero_things_total{kind="b"} 1.0']
 
 
+def test_what_is_kept_counts_on() -> None:
+    """A count and a series that were asked for once are those that everybody sees."""
+    counter, histogram = Counter("things", "Things.", ("kind",)), Histogram("s", "S.", ("kind",), (1.0,))
+    count, series = counter.of(("a",)), histogram.of(("a",))
+    count.value += 2
+    counter.add(("a",))
+    series.observe(0.5)
+    histogram.observe(("a",), 2.0)
+
+    assert counter.values == {("a",): 3}
+    assert series.counts == [1, 1]
+
+
 def test_label_sets_are_bounded() -> None:
     """Whatever comes after the bound is counted together, so that nobody can fill the memory."""
     counter = Counter("things", "Things.", ("kind",))

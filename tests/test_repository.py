@@ -19,6 +19,7 @@ from arriero.version import __version__
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "arriero"
+LOCKS = ["requirements.lock", "tests/tools.lock"]
 LONGEST_FILE = 400
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
 
@@ -36,6 +37,14 @@ def project() -> dict[str, list[Requirement]]:
         extra: [Requirement(line) for line in lines if not line.startswith("arriero")]
         for extra, lines in extras.items()
     }
+
+
+def wanted(lock: str) -> list[Requirement]:
+    """What a lock is written from."""
+    if lock == "requirements.lock":
+        return [requirement for requirements in project().values() for requirement in requirements]
+    lines = text(lock.replace(".lock", ".in")).splitlines()
+    return [Requirement(line.partition("#")[0]) for line in lines if not line.startswith("#")]
 
 
 def kept_files() -> list[Path]:
@@ -185,25 +194,25 @@ def test_no_file_names_an_index_or_a_place_of_one_machine(word: str) -> None:
     assert holding == []
 
 
-def test_the_lock_has_hashes_and_no_addresses() -> None:
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_has_hashes_and_no_addresses(lock: str) -> None:
     """Each pinned package has a SHA-256, and nothing says where it is to be had."""
-    lock = text("requirements.lock")
-    entries = re.split(r"^(?=\S)", lock, flags=re.MULTILINE)[1:]
+    entries = re.split(r"^(?=\S)", text(lock), flags=re.MULTILINE)[1:]
 
     assert entries
     assert [entry for entry in entries if not PIN.match(entry) or "--hash=sha256:" not in entry] == []
-    assert re.findall(r"://|@ |^-", lock, re.MULTILINE) == []
+    assert re.findall(r"://|@ |^-", text(lock), re.MULTILINE) == []
 
 
-def test_the_lock_satisfies_the_project() -> None:
-    """Every requirement of every extra is pinned to a version that it allows."""
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_satisfies_what_it_is_for(lock: str) -> None:
+    """Every requirement, of every extra, is pinned to a version that it allows."""
     pinned: dict[str, set[str]] = {}
-    for name, version in PIN.findall(text("requirements.lock")):
+    for name, version in PIN.findall(text(lock)):
         pinned.setdefault(canonicalize_name(name), set()).add(version)
-    wanted = [requirement for requirements in project().values() for requirement in requirements]
     missing = [
         str(requirement)
-        for requirement in wanted
+        for requirement in wanted(lock)
         if not all(
             requirement.specifier.contains(version)
             for version in pinned.get(canonicalize_name(requirement.name), {"0"})

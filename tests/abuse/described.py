@@ -5,7 +5,6 @@ A generator that follows a document alone would ask for names at random, and mee
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,48 +12,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx2
-from tests.abuse.subject import KEY, Subject, running
+from tests.abuse.tiny import tiny_engines
 
 from arriero.access.key_store import KeyStore, NewKey
 from arriero.access.principal import Grants
-from arriero.testing.tiny_gguf import write_tiny_gguf
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CONTEXT = 2048
+    from tests.abuse.subject import Subject
+
 CONFIG = """
-cache_path = "{folder}/cache"
-[auth]
-allowed_keys = ["{key}"]
-key_store = "{folder}/keys.db"
-[server]
-bind_address = "127.0.0.1:0"
-[models.m]
-model_path = "{folder}/m.gguf"
-context_size = {context}
-max_sequences = 8
-max_tokens = 16
-threads_per_session = 1
-[models.embed]
-model_path = "{folder}/embed.gguf"
-threads_per_session = 1
 [models.far]
-upstream = {{ urls = ["http://127.0.0.1:9"], model = "x" }}
-[tasks.t]
-model = "m"
-max_tokens = 8
+upstream = { urls = ["http://127.0.0.1:9"], model = "x" }
 [memories.n]
-store.embedded = {{}}
+store.embedded = {}
 embedding_model = "embed"
 [memories.spare]
-store.embedded = {{}}
+store.embedded = {}
 embedding_model = "embed"
 [vector_stores]
 enabled = true
 """
-MODELS = {"chat": ["m", "task/t", "t", "far"], "completions": ["m", "task/t", "t", "far"]}
-MODELS |= {"embeddings": ["embed"], "tokenize": ["m", "far"], "detokenize": ["m"], "responses": ["far"]}
+GENERATORS = ["right", "task/talk", "talk", "far"]
+MODELS = {"chat": GENERATORS, "completions": GENERATORS, "embeddings": ["embed"], "responses": ["far"]}
+MODELS |= {"tokenize": ["right", "far"], "detokenize": ["right"]}
 
 
 @dataclass(frozen=True)
@@ -69,18 +51,13 @@ class Described:
 @contextmanager
 def described(folder: Path) -> Iterator[Described]:
     """Serve while the block runs, with a few things in it."""
-    write_tiny_gguf(folder / "m.gguf", context_size=CONTEXT)
-    write_tiny_gguf(folder / "embed.gguf", "bert")
-    config = folder / "arriero.toml"
-    config.write_text(CONFIG.format(folder=folder, key=KEY, context=CONTEXT))
     key_id, secret = admin(folder)
-    command = [sys.executable, "-m", "arriero", "serve", "--config", str(config)]
-    with running(command, folder / "server.log") as subject:
+    with tiny_engines(folder, CONFIG) as engines:
         headers = {"authorization": f"Bearer {secret}"}
-        with httpx2.Client(base_url=subject.url, headers=headers, timeout=60) as client:
+        with httpx2.Client(base_url=engines.subject.url, headers=headers, timeout=60) as client:
             kept, spare = things(client), things(client) | {"memory": "spare"}
             document = client.get("/openapi.json").json()
-        yield Described(subject, secret, narrowed(document, kept, spare | {"id": key_id}))
+        yield Described(engines.subject, secret, narrowed(document, kept, spare | {"id": key_id}))
 
 
 def admin(folder: Path) -> tuple[str, str]:
@@ -103,7 +80,8 @@ def things(client: httpx2.Client) -> dict[str, str]:
     store = client.post("/v1/vector_stores", json={"name": "s"}).json()["id"]
     batch = client.post(f"/v1/vector_stores/{store}/file_batches", json={"file_ids": [file]}).json()["id"]
     found = {"document": stored.headers["x-arriero-document"], "job": job, "file": file, "store": store}
-    return {**found, "batch": batch, "model": "m", "task": "t", "memory": "n", "id": "m", "name": "config"}
+    named = {"model": "right", "task": "talk", "memory": "n", "id": "right", "name": "config"}
+    return {**found, "batch": batch, **named}
 
 
 def narrowed(document: dict[str, Any], kept: dict[str, str], spare: dict[str, str]) -> dict[str, Any]:

@@ -69,6 +69,15 @@ class Subject:
         """Return how much memory the process holds."""
         return resident_bytes(self.pid)
 
+    def peak_bytes(self) -> int:
+        """Return the most memory that the process has held since `forget_peak`."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+    def forget_peak(self) -> None:
+        """Begin to look for the most memory anew."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
     def num_sockets(self) -> int:
         """Return how many sockets the process has open."""
         links = (link(file) for file in Path(f"/proc/{self.pid}/fd").iterdir())
@@ -144,3 +153,18 @@ def post(path: str, body: bytes, key: str = KEY, *headers: str) -> bytes:
         *headers,
     ]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def handshake(*headers: str, path: str = "/v1/task/t/chat", host: str = "127.0.0.1", key: str = KEY) -> bytes:
+    """Return how a WebSocket begins."""
+    lines = [
+        f"GET {path} HTTP/1.1",
+        f"host: {host}",
+        "upgrade: websocket",
+        "connection: upgrade",
+        "sec-websocket-version: 13",
+        "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
+        *([f"authorization: Bearer {key}"] if key else []),
+        *headers,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()

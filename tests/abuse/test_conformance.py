@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.abuse.subject import running
+from tests.tools import program
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.abuse.figures import Figures
 
 LEAST_CASES = 240
@@ -27,9 +28,7 @@ KNOWN = {"7.1.5": "a close in the middle of a message is answered 1002; `websock
 @pytest.mark.slow
 def test_the_cases_of_autobahn(tmp_path: Path, figures: Figures) -> None:
     """No case fails."""
-    kosoku = shutil.which("kosoku") or shutil.which("kosoku", path=str(Path(sys.executable).parent))
-    if kosoku is None:
-        pytest.skip("needs the program kosoku, from the package of that name")
+    kosoku = program("kosoku")
     reports = tmp_path / "reports"
     with running([sys.executable, "-m", "tests.abuse.echo_stage"], tmp_path / "server.log") as subject:
         host, port = subject.address

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.abuse.described import described
 from tests.abuse.subject import scaled
+from tests.tools import program
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.abuse.figures import Figures
 
 EACH_OPERATION = 50
@@ -40,16 +40,12 @@ expected-statuses = ["2xx", "3xx", "4xx", 501, 502, 503, 504]
 @pytest.mark.slow
 def test_requests_made_from_the_document(tmp_path: Path, figures: Figures) -> None:
     """Every answer has a status, a type and a form that the document names; none is a failure of ours."""
-    program = shutil.which("schemathesis") or shutil.which(
-        "schemathesis", path=str(Path(sys.executable).parent)
-    )
-    if program is None:
-        pytest.skip("needs the program schemathesis, from the package of that name")
+    schemathesis = program("schemathesis")
     with described(tmp_path) as server:
         (tmp_path / "openapi.json").write_text(json.dumps(server.document))
         (tmp_path / "schemathesis.toml").write_text(SETTINGS)
         done = subprocess.run(
-            [program, *arguments(server.subject.url, server.secret, scaled(EACH_OPERATION))],
+            [schemathesis, *arguments(server.subject.url, server.secret, scaled(EACH_OPERATION))],
             cwd=tmp_path,
             env={**os.environ, "HOME": str(tmp_path)},
             stdout=subprocess.PIPE,

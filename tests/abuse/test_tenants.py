@@ -48,7 +48,9 @@ def put(value: Any, prompt: str) -> Any:
 @pytest.mark.parametrize("form", FORMS)
 async def test_nobody_finds_what_another_key_has_asked(engines: Engines, figures: Figures, form: str) -> None:
     """The prompt of one key is cached for that key; for another it is as cold as any other prompt."""
-    prompt, other = f"{form} {PRIVATE}", f"{form} {OTHER}"
+    # Backwards, so that no form begins as one before, of which the same key would find the beginning.
+    first_word = form[::-1]
+    prompt, other = f"{first_word} {PRIVATE}", f"{first_word} {OTHER}"
     async with engines.subject.client(KEY) as one, engines.subject.client(OTHER_KEY) as another:
         await cached(one, form, prompt)
         warm = await cached(one, form, prompt)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -14,17 +13,16 @@ from typing import TYPE_CHECKING
 import httpx2
 import numpy as np
 import pytest
-from tests.abuse.subject import KEY, OTHER_KEY, Subject, running, scaled
+from tests.abuse.subject import KEY, OTHER_KEY, Subject, scaled
+from tests.abuse.tiny import LONG_KEY, Engines, tiny_engines
 
 from arriero.access.key_store import KeyStore, NewKey
 from arriero.access.secret import PREFIX
-from arriero.testing.tiny_gguf import write_tiny_gguf
 
 if TYPE_CHECKING:
     import socket
 
     from tests.abuse.figures import Figures
-    from tests.abuse.tiny import Engines
 
 MOST_Z = 4.0
 """Chance alone goes beyond that once in 16,000 times."""
@@ -32,21 +30,11 @@ SEED = 6
 ROUNDS_OF_PROMPTS = 150
 ROUNDS_OF_KEYS = 3000
 FEWEST = 30
+FEWEST_OF_KEYS = 1500
 WORDS = ["quick", "brown", "fox", "lazy", "dog", "day", "long", "once", "secret"]
 PROMPT_WORDS = 100
 LAST = 6
 """How many characters of a key are wrong; enough to be other ones each time."""
-STATIC_KEY = "static-0123456789abcdef0123456789abcdef0123456789abcdef"
-KEYS_CONFIG = """
-[auth]
-allowed_keys = ["{key}"]
-key_store = "{folder}/keys.db"
-[server]
-bind_address = "127.0.0.1:0"
-[models.m]
-model_path = "{folder}/m.gguf"
-threads_per_session = 1
-"""
 
 
 def signed_rank_z(differences: list[float]) -> float:
@@ -134,18 +122,15 @@ def test_a_refusal_does_not_tell_how_much_of_a_key_is_right(tmp_path: Path, figu
     store = KeyStore(tmp_path / "keys.db")
     _, secret = store.create(NewKey("stored"), time.time())
     store.close()
-    write_tiny_gguf(tmp_path / "m.gguf")
-    (tmp_path / "arriero.toml").write_text(KEYS_CONFIG.format(key=STATIC_KEY, folder=tmp_path))
-    command = [sys.executable, "-m", "arriero", "serve", "--config", str(tmp_path / "arriero.toml")]
     kinds: dict[str, Callable[[random.Random], str]] = {
-        "like_static": lambda rng: noise(rng, STATIC_KEY, -LAST),
-        "random_static": lambda rng: noise(rng, STATIC_KEY, 0),
+        "like_static": lambda rng: noise(rng, LONG_KEY, -LAST),
+        "random_static": lambda rng: noise(rng, LONG_KEY, 0),
         "like_stored": lambda rng: noise(rng, secret, -LAST),
         "random_stored": lambda rng: noise(rng, secret, len(PREFIX)),
         "right": lambda rng: secret,
     }
-    with running(command, tmp_path / "server.log") as subject, closing(subject.connect()) as connection:
-        times = refusals(connection, kinds, max(FEWEST, scaled(ROUNDS_OF_KEYS)))
+    with tiny_engines(tmp_path) as engines, closing(engines.subject.connect()) as connection:
+        times = refusals(connection, kinds, max(FEWEST_OF_KEYS, scaled(ROUNDS_OF_KEYS)))
     static = compared(times, "like_static", "random_static")
     stored = compared(times, "like_stored", "random_stored")
     right = compared(times, "right", "random_stored")

@@ -17,23 +17,29 @@ if TYPE_CHECKING:
     import httpx2
 
 CONTEXT = 4096
+LONG_KEY = "static-0123456789abcdef0123456789abcdef0123456789abcdef"
 CONFIG = """
+cache_path = "{folder}/cache"
 [auth]
-allowed_keys = ["{key}", "{other}"]
+allowed_keys = ["{key}", "{other}", "{long}"]
+key_store = "{folder}/keys.db"
 [server]
 bind_address = "127.0.0.1:0"
 max_concurrent = 16
 [limits]
 engine_crashes = 1000000
+engine_hang_s = {hang_s}
 [models.left]
 model_path = "{folder}/left.gguf"
 context_size = {context}
 max_sequences = 8
+max_tokens = 16
 threads_per_session = 1
 [models.right]
 model_path = "{folder}/right.gguf"
 context_size = {context}
 max_sequences = 8
+max_tokens = 16
 threads_per_session = 1
 [models.embed]
 model_path = "{folder}/embed.gguf"
@@ -47,7 +53,10 @@ max_tokens = 8
 
 @dataclass(frozen=True)
 class Engines:
-    """A server with two models that generate, `left` and `right`, one that embeds, and the task `talk`."""
+    """A server with two models that generate, `left` and `right`, one that embeds, and the task `talk`.
+
+    It takes KEY, OTHER_KEY, LONG_KEY and those of the store `keys.db` in its folder.
+    """
 
     subject: Subject
     folder: Path
@@ -66,13 +75,17 @@ class Engines:
 
 
 @contextmanager
-def tiny_engines(folder: Path, extra: str = "") -> Iterator[Engines]:
-    """Serve tiny models while the block runs."""
+def tiny_engines(folder: Path, extra: str = "", hang_s: float = 60.0) -> Iterator[Engines]:
+    """Serve tiny models while the block runs, and what more configuration tells of.
+
+    hang_s: after how long an engine that does nothing is ended.
+    """
     for seed, name in enumerate(("left", "right")):
         write_tiny_gguf(folder / f"{name}.gguf", seed=seed, context_size=CONTEXT)
     write_tiny_gguf(folder / "embed.gguf", "bert")
     config = folder / "arriero.toml"
-    config.write_text(CONFIG.format(key=KEY, other=OTHER_KEY, folder=folder, context=CONTEXT) + extra)
+    keys = {"key": KEY, "other": OTHER_KEY, "long": LONG_KEY}
+    config.write_text(CONFIG.format(**keys, folder=folder, context=CONTEXT, hang_s=hang_s) + extra)
     command = [sys.executable, "-m", "arriero", "serve", "--config", str(config)]
     with running(command, folder / "server.log") as subject:
         yield Engines(subject, folder)

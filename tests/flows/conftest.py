@@ -1,4 +1,4 @@
-"""One real server for all flows: a chat model, an embedding model, three greedy tasks."""
+"""One real server for all flows: a chat model, an embedding model, three greedy tasks; and one sidecar."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import httpx2
 import openai
 import pytest
 from tests.flows.process import CONFIG, DEADLINE_S, KEY, Served, started
+from tests.flows.sidecar import Sidecar, before_upstream
 
 from arriero.testing.serving import client_of
 
@@ -37,3 +38,17 @@ async def official(server: Served) -> AsyncIterator[openai.AsyncOpenAI]:
         base_url=url, api_key=KEY, max_retries=0, timeout=DEADLINE_S, http_client=client_of(url)
     ) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+async def crops(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sidecar]:
+    """A sidecar by a Poncho file that crops, for the whole session."""
+    async with before_upstream(tmp_path_factory.mktemp("crops")) as sidecar:
+        yield sidecar
+
+
+@pytest.fixture
+def sidecar(crops: Sidecar) -> Sidecar:
+    """That sidecar, its upstream as new."""
+    crops.backend.__init__()  # type: ignore[misc]
+    return crops

@@ -56,4 +56,5 @@ def test_ps_lists_what_is_served(server: Served, capsys: Streams) -> None:
 def test_a_wrong_key_is_told(server: Served, capsys: Streams) -> None:
     """The server's own words, and status 1."""
     assert run(["ps", "--url", server.url, "--api-key", "wrong"]) == 1
-    assert capsys.readouterr().err == "arriero: no acceptable auth token provided\n"
+    said = "no acceptable auth token provided (keys are given as ARRIERO_API_KEY, or with --api-key)"
+    assert capsys.readouterr().err == f"arriero: {said}\n"

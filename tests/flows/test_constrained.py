@@ -43,16 +43,30 @@ ANSWERS = [
         },
     ),
 ]
+BABBLER = """
+# Its hidden text goes on for as long as the context lasts: the model repeats a line that it has seen often.
+[tasks.babbler]
+model = "smollm2"
+prelude = "the cat sat on the mat\\nthe cat sat on the mat\\nthe cat sat on the mat\\n"
+bias_prompt = "\\nrecommended="
+show_hidden = true
+biaser.json_schema = { type = "boolean" }
+temperature = 0
+repeat_penalty = 1.0
+"""
+FEW_STEPS = 300
+"""Of some 4,000 that fill the context."""
 TASKS = load_config(STARTER, {}).tasks
 SCHEMAS = {name: task.biaser.json_schema for name, task in TASKS.items() if task.biaser}
 
 
 @pytest.fixture(scope="module")
 def starter(smollm2: Path, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The starter configuration with the key of these tests, and its memory apart from the user's."""
+    """The starter configuration with the key of these tests, one more task, and its memory apart."""
     config = tmp_path_factory.mktemp("starter") / "arriero.toml"
     text = STARTER.read_text().replace('allowed_keys = ["arriero"]', f'allowed_keys = ["{KEY}"]')
-    config.write_text(text.replace("{ embedded = {} }", '{ embedded = { path = "documents.db" } }'))
+    text = text.replace("{ embedded = {} }", '{ embedded = { path = "documents.db" } }')
+    config.write_text(text + BABBLER)
     with started(config, {"smollm2": smollm2, "minilm": minilm}) as served:
         yield served
 
@@ -244,13 +258,17 @@ async def test_a_task_that_hides_nothing_refuses_to_show_it(client: httpx2.Async
 
 
 async def test_a_client_that_goes_while_text_is_hidden_ends_the_work(client: httpx2.AsyncClient) -> None:
-    """The engine is idle soon after, and the server goes on."""
-    params = {"prompt": "A long story about a long day.", "hidden": "true"}
-    async with client.stream("GET", "/v1/task/true_or_false/live", params=params) as response:
+    """The engine is idle after a few steps of thousands, and the server goes on."""
+    before = await engine_counts(client, "smollm2")
+    params = {"prompt": "the cat", "hidden": "true"}
+    async with client.stream("GET", "/v1/task/babbler/live", params=params) as response:
         await anext(response.aiter_bytes())
+
+        assert (await engine_counts(client, "smollm2"))["running"] == 1
 
     async def is_idle() -> bool:
         counts = await engine_counts(client, "smollm2")
         return bool(counts["running"] == 0 == counts["waiting"])
 
     await eventually(is_idle)
+    assert (await engine_counts(client, "smollm2"))["steps"] - before["steps"] < FEW_STEPS

@@ -5,12 +5,10 @@ Its tokenizer is the one that the guard publishes, loaded as the test bench of t
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import httpx2
 import pytest
 from tests.flows.guarded_model import PUBLIC, SECRET, guarded_model
 from tests.flows.process import HEADERS, KEY, Served
+from tests.tools import python_with
 
 pytestmark = pytest.mark.slow
 
@@ -30,11 +29,7 @@ LIMIT_S = 900
 @pytest.fixture(scope="module")
 def harness() -> str:
     """The Python that has `lm_eval` with its extra `api`, and `transformers`."""
-    if python := os.environ.get(VARIABLE):
-        return python
-    if importlib.util.find_spec("lm_eval") is None:
-        pytest.skip(f"lm_eval is not installed; {VARIABLE} may name a Python that has lm_eval[api]")
-    return sys.executable
+    return os.environ.get(VARIABLE) or python_with("lm_eval")
 
 
 @pytest.fixture(scope="module")

@@ -8,114 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx2
 import pytest
-from tests.flows.process import DEADLINE_S, Served, started
+from tests.flows.process import DEADLINE_S
+from tests.flows.sidecar import (
+    CHAT,
+    COMPLETIONS,
+    CONTEXT,
+    LIMIT,
+    PUBLIC,
+    REAL,
+    TEXT,
+    Sidecar,
+    before_upstream,
+    long_chat,
+    turns,
+)
 
-from arriero.testing.serving import client_of
-from arriero.testing.upstream import Answer, End, Received, Script, Upstream, chat, chat_stream, whole
-
-REAL, PUBLIC = "meta-llama/Llama-3.1-8B-Instruct", "pocket_network"
-LIMIT, CONTEXT = 1024, 4096
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
-PONCHO = """
-log_level: "info"
-server: {{host: "127.0.0.1", port: 1}}
-vllm_backend:
-  host: "http://127.0.0.1"
-  port: {port}
-  model_name_override: "{real}"
-  allow_logprobs: {logprobs}
-  crop_max_tokens: {crop}
-  max_batched_texts_embedding: 3
-  max_rerank_documents: 100
-routing: {{timeout_seconds: 600, max_payload_size_mb: 1}}
-model_config_data:
-  model_public_name: "{public}"
-  max_position_embeddings: 4096
-  max_tokens: 1024
-"""
-TEXT = {"object": "text_completion", "model": REAL, "choices": [{"index": 0, "text": "x"}]}
-ANSWERS: dict[str, Any] = {
-    CHAT: chat(f"I am {REAL}", model=REAL),
-    COMPLETIONS: TEXT,
-    "/v1/responses": {"object": "response", "model": REAL, "output": []},
-    "/v1/embeddings": {
-        "object": "list",
-        "model": REAL,
-        "data": [{"index": 0, "embedding": [0.1, -1e-09, 1.10]}],
-    },
-    "/v1/rerank": {"model": REAL, "results": []},
-}
-
-
-@dataclass
-class Backend:
-    """What the upstream does. tokens: what it counts. generations: what it was asked for beside counts."""
-
-    tokens: int = 100
-    script: Script | None = None
-    generations: list[Received] = field(default_factory=list)
-
-    def __call__(self, received: Received) -> Answer:
-        if received.path == "/tokenize":
-            return whole({"count": self.tokens, "max_model_len": 2 * CONTEXT, "tokens": []})
-        self.generations.append(received)
-        script = whole(ANSWERS[received.path]) if self.script is None else self.script
-        return script if isinstance(script, Answer) else script(received)
-
-
-@dataclass
-class Sidecar:
-    """A server by a Poncho file, and its upstream."""
-
-    client: httpx2.AsyncClient
-    upstream: Upstream
-    backend: Backend
-
-    @property
-    def sent(self) -> Any:
-        """The body of the one request that was to generate."""
-        (one,) = self.backend.generations
-        return one.json
-
-    async def post(self, path: str, body: Any, **headers: str) -> httpx2.Response:
-        """Send a body, without a key."""
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return await self.client.post(path, content=content, headers=headers)
-
-
-@contextmanager
-def poncho(folder: Path, port: int, *, crop: bool = True, logprobs: bool = False) -> Iterator[Served]:
-    """Serve a Poncho file."""
-    file = folder / "config.yaml"
-    switches = {"crop": str(crop).lower(), "logprobs": str(logprobs).lower()}
-    file.write_text(PONCHO.format(port=port, real=REAL, public=PUBLIC, **switches))
-    with started(file, {}) as served:
-        yield served
-
-
-@asynccontextmanager
-async def before_upstream(folder: Path, **switches: bool) -> AsyncIterator[Sidecar]:
-    """Serve a Poncho file before an upstream of its own."""
-    backend = Backend()
-    async with Upstream.of(lambda received: backend(received)) as upstream:
-        with poncho(folder, upstream.port, **switches) as served:
-            async with client_of(served.url, timeout=DEADLINE_S) as client:
-                yield Sidecar(client, upstream, backend)
-
-
-@pytest.fixture(scope="module")
-async def crops(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sidecar]:
-    """The sidecar of the sample file."""
-    async with before_upstream(tmp_path_factory.mktemp("crops")) as sidecar:
-        yield sidecar
+from arriero.testing.upstream import Answer, End, chat, whole
 
 
 @pytest.fixture(scope="module")
@@ -126,27 +38,10 @@ async def rejects(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sid
 
 
 @pytest.fixture
-def sidecar(crops: Sidecar) -> Sidecar:
-    """The cropping one, its upstream as new."""
-    crops.backend.__init__()  # type: ignore[misc]
-    return crops
-
-
-@pytest.fixture
 def strict(rejects: Sidecar) -> Sidecar:
     """The rejecting one, its upstream as new."""
     rejects.backend.__init__()  # type: ignore[misc]
     return rejects
-
-
-def turns(text: str = "hi") -> list[dict[str, str]]:
-    """Return the messages of a chat."""
-    return [{"role": "user", "content": text}]
-
-
-def long_chat(tokens: int, **members: Any) -> dict[str, Any]:
-    """Return a chat whose length decides, in words that no other test uses."""
-    return {"model": PUBLIC, "messages": turns(f"{tokens} {members} " + "word " * 1000)} | members
 
 
 @pytest.mark.parametrize(
@@ -420,42 +315,6 @@ async def test_vectors(sidecar: Sidecar) -> None:
     assert "[0.1,-1e-09,1.1]" in response.text.replace(" ", "")
 
 
-@pytest.mark.parametrize("cut", ["one segment", "each byte"])
-async def test_stream(sidecar: Sidecar, cut: str) -> None:
-    """Rows 68, 69, 72, 76: every event has the public name however the bytes come, and no fingerprint."""
-    stream = chat_stream("Hel", "lo", f" {REAL}", model=REAL)
-    sidecar.backend.script = stream.cut(*(range(1, len(stream.bytes)) if cut == "each byte" else ()))
-    response = await sidecar.post(CHAT, {"messages": turns(), "max_tokens": 1, "stream": True})
-
-    *events, done = response.text.removesuffix("\n\n").split("\n\n")
-    pieces = [json.loads(event.removeprefix("data: ")) for event in events]
-    assert done == "data: [DONE]"
-    assert response.headers["content-type"] == "text/event-stream"
-    assert {piece["model"] for piece in pieces} == {PUBLIC}
-    assert {piece.get("system_fingerprint") for piece in pieces} <= {None}
-    assert "".join(piece["choices"][0]["delta"].get("content", "") for piece in pieces) == f"Hello {REAL}"
-
-
-async def test_refused_stream(sidecar: Sidecar) -> None:
-    """Row 77: a refusal of a stream is JSON."""
-    sidecar.backend.script = whole({"error": {"message": "no"}}, 400)
-    response = await sidecar.post(CHAT, {"messages": turns(), "max_tokens": 1, "stream": True})
-
-    assert (response.status_code, response.headers["content-type"]) == (400, "application/json")
-
-
-async def test_client_leaves_while_waiting(sidecar: Sidecar) -> None:
-    """Row 67: a client that leaves before the answer ends the work within a second."""
-    sidecar.backend.script = Answer((), End.STALL)
-    sidecar.upstream.gone.clear()
-    asked = asyncio.ensure_future(sidecar.post(CHAT, {"messages": turns(), "max_tokens": 1}))
-    while not sidecar.backend.generations:  # noqa: ASYNC110 - what is watched has no event
-        await asyncio.sleep(0.01)
-    asked.cancel()
-
-    await asyncio.wait_for(sidecar.upstream.gone.wait(), DEADLINE_S)
-
-
 async def test_payload(sidecar: Sidecar) -> None:
     """Rows 84 and 86: exactly the limit is served; a byte more is 413, in JSON, for browsers to read too."""
     start, end = b'{"max_tokens":1,"messages":[{"role":"user","content":"', b'"}]}'
@@ -505,3 +364,32 @@ async def test_pokt(sidecar: Sidecar) -> None:
     assert config.json()["config"]["max_position_embeddings"] == CONTEXT
     assert its_hash.json()["hash"].startswith("aecaaf20")
     assert (tokenizer.status_code, tokenizer.json()["status"]) == (404, 404)
+
+
+ELSEWHERE = """
+/v1/../metrics /v1/%2e%2e/metrics /v1/..%2fmetrics /metrics /docs /invocations /v1/load_lora_adapter
+/v1/unload_lora_adapter /v1/chat/completions/render /v1/completions/render /v1/messages /v1/score /score
+/pooling /inference/v1/generate /server_info /tokenizer_info /sleep /collective_rpc /tokenize /detokenize
+/v1/%63hat/completions /v1/%65mbeddings /v1/embeddings/ /v1/rerank/ /v1/models/ //v1/chat/completions
+/v1/chat/completions%3Fx /v1/chat/completions;x /V1/chat/completions /v1/chat/completions/
+http://127.0.0.1/metrics
+"""
+
+
+async def test_other_paths(sidecar: Sidecar) -> None:
+    """Row 61: whatever else an upstream serves, in whatever spelling, is not reached, and tells nothing."""
+    content = json.dumps({"messages": turns(), "max_tokens": 1}).encode()
+    host, port = sidecar.client.base_url.host, sidecar.client.base_url.port
+    reader, writer = await asyncio.open_connection(host, port)
+    sidecar.upstream.requests.clear()
+    for path in ELSEWHERE.split():
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n\r\n"
+        writer.write(head.encode() + content)
+        told = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), DEADLINE_S)
+        length = int(told.partition(b"content-length: ")[2].split(b"\r\n")[0])
+        told += await reader.readexactly(length)
+
+        assert told.split()[1] in (b"400", b"404", b"405"), (path, told)
+        assert REAL.encode() not in told
+    writer.close()
+    assert [received.path for received in sidecar.upstream.requests] == []
