@@ -161,7 +161,7 @@ class Context:
         self._spare = max_sequences  # llama.cpp copies out and in only such slots as it evaluates
         params.n_seq_max = max_sequences if embeddings else min(max_sequences + 1, MAX_SLOTS)
         params.n_outputs_max = max_outputs
-        params.n_threads = params.n_threads_batch = threads
+        params.n_threads = params.n_threads_batch = self._num_threads = threads
         params.embeddings = embeddings
         params.kv_unified = True
         params.swa_full = True
@@ -231,7 +231,9 @@ class Context:
 
     def use_threads(self, count: int) -> None:
         """Use so many compute threads from the next decode on."""
-        self._lib.llama_set_n_threads(self._pointer, count, count)
+        if count != self._num_threads:
+            self._lib.llama_set_n_threads(self._pointer, count, count)
+            self._num_threads = count
 
     def logits(self, count: int) -> Floats:
         """Return the writable logits of the `count` outputs of the batch, in its order: one in each row.
