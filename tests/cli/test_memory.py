@@ -107,7 +107,7 @@ def test_wrong_names_and_files_are_told(tmp_path: Path, capsys: pytest.CaptureFi
     assert "there is no such memory" in capsys.readouterr().err
     (tmp_path / "bad").write_bytes(b"\xff\xfe")
     assert run(["memory", "import", "empty", str(tmp_path / "bad"), *options]) == 1
-    assert "not an export" in capsys.readouterr().err
+    assert f"{tmp_path / 'bad'}: not an export" in capsys.readouterr().err
 
 
 async def test_reindexing_embeds_what_ingesting_embeds(tmp_path: Path) -> None:

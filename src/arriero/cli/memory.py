@@ -14,7 +14,7 @@ import msgspec
 from arriero.cli import source
 from arriero.cli.loading import open_with_progress
 from arriero.cli.terminal import progress, show_json, show_table
-from arriero.errors import ConfigError
+from arriero.errors import ConfigError, InvalidRequest
 from arriero.memory import embedded_check
 from arriero.memory.embedded import EmbeddedStore
 from arriero.memory.embedded_path import embedded_path
@@ -103,13 +103,13 @@ def export_memory(name: str, config: Path | None, starter: bool, output: Path | 
 def import_memory(name: str, config: Path | None, starter: bool, file: Any) -> None:
     """Store the documents of an export (FILE, or - for stdin). Each takes the place of the one of its name.
 
-    No server may have the memory open.
+    What comes before a faulty line is stored. No server may have the memory open.
     """
     path = file_of(source.loaded(config, starter=starter), name)
-    lines = read_lines(file)
-    first = next(lines, "")
 
     async def store() -> str:
+        lines = read_lines(file)
+        first = next(lines, "")
         held = await EmbeddedStore.open(path, header(first))
         try:
             counts = await imported(itertools.chain([first], lines), held)
@@ -117,7 +117,11 @@ def import_memory(name: str, config: Path | None, starter: bool, file: Any) -> N
             await held.close()
         return f"{path}: stored {counts.documents} documents, {counts.chunks} chunks"
 
-    click.echo(asyncio.run(store()))
+    try:
+        said = asyncio.run(store())
+    except InvalidRequest as exc:
+        raise InvalidRequest(f"{file.name}: {exc.message}") from exc
+    click.echo(said)
 
 
 @command.command("reindex")

@@ -189,6 +189,7 @@ async def test_the_same_text_is_stored_once(server: Served) -> None:
         ("DELETE", "n/jobs/nope", {}, 404, "job not found: nope"),
         ("POST", "n/recall", {"json": {"query": "x", "where": {"type": "x"}}}, 400, "where.type"),
         ("POST", "n/recall", {"json": {"query": "x", "mode": "magic"}}, 400, "mode"),
+        ("POST", "n/recall", {"json": {"query": "x", "min_score": 7}}, 400, "min_score"),
     ],
 )
 async def test_what_is_wrong_is_refused(

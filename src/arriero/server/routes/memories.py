@@ -49,7 +49,7 @@ class RecallRequest(msgspec.Struct):
     limit: Limit = 10
     mode: Mode | None = None
     where: Any = None
-    min_score: float | None = None
+    min_score: Annotated[float, Meta(ge=0, le=1)] | None = None
     merge_neighbours: bool = True
     rerank: bool = True
     min_rerank_score: float | None = None
