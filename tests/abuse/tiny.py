@@ -32,12 +32,14 @@ engine_hang_s = {hang_s}
 [models.left]
 model_path = "{folder}/left.gguf"
 context_size = {context}
+prefix_store_bytes = 4194304
 max_sequences = 8
 max_tokens = 16
 threads_per_session = 1
 [models.right]
 model_path = "{folder}/right.gguf"
 context_size = {context}
+prefix_store_bytes = 4194304
 max_sequences = 8
 max_tokens = 16
 threads_per_session = 1

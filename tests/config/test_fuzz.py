@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import random
 import string
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.config.test_poly import POLY
+from tests.config.test_poncho import SAMPLE as PONCHO
 
+from arriero.cli.main import run
 from arriero.config.load import parse_config
 from arriero.errors import ConfigError
 
 EXAMPLE = (Path(__file__).resolve().parents[2] / "arriero.example.toml").read_text()
+FORMS = {"own": ("arriero.toml", EXAMPLE), "poly": ("poly.toml", POLY), "poncho": ("config.yaml", PONCHO)}
+NUM_QUICK = 20
 WORDS = (
     "",
     "=",
@@ -85,24 +91,57 @@ def mutant(text: str, rng: random.Random) -> str:
     return "\n".join(lines)
 
 
-def checked(text: str) -> bool:
+def checked(text: str, file: str) -> bool:
     """Load a configuration; say whether it was taken. Its refusal must be one that a human can read."""
     try:
-        parse_config(text, {})
+        parse_config(text, {}, path=Path(file))
     except ConfigError as exc:
         refusal = exc.message
     else:
         return True
-    assert len(refusal) < 20_000, text
-    assert all(char.isprintable() or char == "\n" for char in refusal), text
+    assert_readable(refusal, text)
     return False
 
 
-@pytest.mark.parametrize("number", [20, pytest.param(1500, marks=pytest.mark.slow)])
-def test_a_changed_configuration_is_loaded_or_refused(number: int) -> None:
+def assert_readable(refusal: str, text: str) -> None:
+    """Fail if a message is long, or holds what a terminal obeys."""
+    assert len(refusal) < 20_000, text
+    assert all(char.isprintable() or char == "\n" for char in refusal), text
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_changed_configuration_is_loaded_or_refused(form: str) -> None:
     """With one message, whatever is changed in it."""
+    file, text = FORMS[form]
     rng = random.Random(3)
 
-    outcomes = {checked(mutant(EXAMPLE, rng)) for _ in range(number)}
+    outcomes = {checked(mutant(text, rng), file) for _ in range(NUM_QUICK)}
 
     assert False in outcomes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("form", "number"), [("own", 300), ("poly", 400), ("poncho", 4300)])
+def test_the_command_line_checks_any_configuration(
+    form: str, number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`arriero config check` tells what it counted, or ends with 2 and a message; never as its own fault."""
+    file, text = FORMS[form]
+    path = tmp_path / file
+    rng = random.Random(4)
+    statuses: Counter[int] = Counter()
+    for _ in range(number):
+        changed = mutant(text, rng)
+        path.write_text(changed, newline="")
+        status = run(["config", "check", "--config", str(path)])
+        told = capsys.readouterr()
+        statuses[status] += 1
+        assert_readable(told.err, changed)
+        if status:
+            assert told.err.startswith(f"arriero: {path}"), (told.err, changed)
+            assert not told.out
+        else:
+            assert told.out.startswith(f"{path}: good, "), (told.out, changed)
+
+    assert 2 in statuses
+    assert set(statuses) <= {0, 2}, statuses

@@ -303,3 +303,11 @@ def test_the_place_of_weights_follows_from_the_source() -> None:
     assert config.model_file("both") == Path("/w/x.gguf")
     assert config.model_file("url") == Path("/c/models/url.bin")
     assert config.model_file("package") is None
+
+
+def test_a_refusal_holds_nothing_that_a_terminal_obeys() -> None:
+    """Values of the file stand in it escaped."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config('[models.m]\nurl = "http://h/x"\n[tasks.t]\nmodel = "a\\u001b[31m"\n', {})
+
+    assert 'there is no model "a\\u001B[31m"' in caught.value.message

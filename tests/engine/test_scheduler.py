@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from array import array
 
 import pytest
 
 from arriero.engine.plan import CopyIn, CopyOut, Drop, Plan, Share
+from arriero.engine.prefix_store import MOST, PrefixStore, Stored
 from arriero.engine.scheduler import KEPT_CELLS, REST_STEPS, Limits, Scheduler
 from arriero.engine.sequence import Sequence, State
 
@@ -347,6 +349,18 @@ def test_what_is_stored_stays_within_its_bytes() -> None:
 
     assert [stored.tokens[0] for stored in scheduler.store] == [200, 300]
     assert scheduler.store.num_bytes == 80
+
+
+def test_only_so_many_prefixes_are_stored() -> None:
+    """However small they are: each admission looks at all of them."""
+    store = PrefixStore(10**6)
+    for i in range(MOST + 5):
+        one = Stored(array("i", [i, *range(20)]), first=0, tenant="", shared=0, last_used=i)
+        store.add(one)
+        store.fill(one, b"x")
+
+    assert [stored.tokens[0] for stored in store] == list(range(5, MOST + 5))
+    assert store.num_bytes == MOST
 
 
 def test_a_stored_turn_serves_its_tenant_only_and_goes_with_the_next() -> None:

@@ -10,6 +10,7 @@ from tests.engine.engines import opened
 
 from arriero.core import Delta, FinishReason, GenerateRequest, Span
 from arriero.engine.local import LocalModel
+from arriero.engine.scheduler import REST_STEPS
 from arriero.sampling import SamplingParams, Temperature
 from arriero.testing.tiny_gguf import write_reciting_gguf, write_tiny_gguf, write_tiny_lora
 
@@ -46,6 +47,29 @@ async def test_a_sliding_window_model_reuses_prefixes(tmp_path: Path, family: st
     assert cached[0] == cached[2] == 0
     assert cached[1] > 40
     assert len({text for text, _ in ends}) == 1
+
+
+async def test_short_memory_costs_the_prefixes_that_rest(tmp_path: Path) -> None:
+    """Their copies are given up, what runs goes on, and the same prompt is evaluated anew."""
+    weights = write_tiny_gguf(tmp_path / "tiny.gguf", context_size=256)
+    long = {"max_tokens": 3 * REST_STEPS, "ignore_eos": True}
+    async with opened(weights, context_size=256, cells=1024) as model:
+        await answer(model, LONG)
+        await answer(model, "once", **long)
+        before = model.stats.stored_bytes
+        running = asyncio.create_task(answer(model, "once", **long))
+        await asyncio.sleep(0)
+        model.shrink()
+        await model.tokenize((Span(text="a"),), add_bos=False)  # answered after what was said before
+        after = model.stats.stored_bytes
+        _, told = await running
+        _, last = await answer(model, LONG)
+
+    assert told.usage is not None
+    assert last.usage is not None
+    assert (before > 0, after) == (True, 0)
+    assert told.usage.completion_tokens == 3 * REST_STEPS
+    assert last.usage.cached_tokens == 0
 
 
 async def test_recited_text_ends_where_it_ends(tmp_path: Path) -> None:

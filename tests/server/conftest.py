@@ -70,6 +70,7 @@ class ScriptedModel(EchoModel):
         self.go = asyncio.Event()
         self.closed = asyncio.Event()
         self.embedded: list[Any] = []
+        self.num_shrunk = 0
         self._hold_at = hold_at
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
@@ -100,6 +101,9 @@ class ScriptedModel(EchoModel):
     def _logprob(self, token: int, logprob: float | None) -> TokenLogprob:
         data = b"" if token == BOS else bytes([token])
         return TokenLogprob(token, data, logprob, ((120, b"x", -0.25), (121, b"y", -3.0)))
+
+    def shrink(self) -> None:
+        self.num_shrunk += 1
 
     async def render_chat(
         self,

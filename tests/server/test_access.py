@@ -132,6 +132,31 @@ async def test_a_task_can_be_used_without_its_model(site: Site) -> None:
     assert (answer.status_code, raw.status_code) == (200, 403)
 
 
+async def test_a_task_that_may_not_be_used_is_a_name_like_any_other(site: Site) -> None:
+    """By its bare name it gets the answer of a model that is not there."""
+    headers = bearer(token(tasks=()))
+    async with site() as client:
+        answers = [
+            await client.post("/v1/completions", headers=headers, json={"model": name, "prompt": "a"})
+            for name in ("t", "x")
+        ]
+
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert answers[0].text.replace(": t", ": x") == answers[1].text
+
+
+async def test_the_rules_of_a_model_are_told_to_those_who_may_use_it(site: Site) -> None:
+    """What they refuse is forbidden to others first, as is a body that nobody could read."""
+    headers = bearer(token(models=("other",)))
+    async with site() as client:
+        answers = [
+            await client.post("/v1/completions", headers=headers, json={"model": name, "prompt": 1})
+            for name in ("m", "x", "other")
+        ]
+
+    assert [answer.status_code for answer in answers] == [403, 403, 400]
+
+
 TOKENS: list[tuple[dict[str, Any], tuple[int, int]]] = [
     ({}, (200, 200)),
     ({"tasks": ("t",)}, (200, 200)),

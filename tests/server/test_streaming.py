@@ -167,6 +167,30 @@ async def test_a_shutdown_tells_the_streams() -> None:
     assert wire.sent[1:] == [b"one", b"!the server is shutting down", b""]
 
 
+async def test_a_client_that_goes_with_the_last_event_is_no_error() -> None:
+    """The news of it comes when the stream has just ended, and nothing is made of it any more."""
+    wire, last = Wire(), asyncio.get_running_loop().create_future()
+    failures: list[dict[str, Any]] = []
+
+    async def work() -> AsyncGenerator[bytes, None]:
+        yield b"one"
+        await last
+
+    async def receive() -> dict[str, Any]:
+        last.set_result(None)  # the stream goes on in the same turn of the loop in which this tells
+        return {"type": "http.disconnect"}
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, failure: failures.append(failure))
+    try:
+        await EventStream(work(), failed=failed, keep_alive_s=9)({}, receive, wire.send)
+        await asyncio.sleep(0)
+    finally:
+        loop.set_exception_handler(None)
+
+    assert (failures, wire.sent) == ([], [b"http.response.start", b"one", b""])
+
+
 async def test_an_error_before_the_first_event_is_raised() -> None:
     """Nothing has been sent, so the error can still have a status."""
     wire = Wire()

@@ -57,18 +57,22 @@ class Origins:
 def located(
     problem: Problem, *, file: Path, lines: Mapping[KeyPath, int], origins: Origins
 ) -> tuple[int, str]:
-    """Return the line (0 when there is none) and the whole message: place, key, what is wrong."""
+    """Return the line (0 when there is none) and the whole message: place, key, what is wrong.
+
+    What a terminal would obey is escaped: values of the file stand in messages.
+    """
+    what = _printable(problem.message)
     variable = origins.variable(problem.path)
     if variable is not None:
-        return 0, f"environment variable {variable}: {shown_path(problem.path)}: {problem.message}"
+        return 0, f"environment variable {variable}: {shown_path(problem.path)}: {what}"
     if problem.variable is not None:
-        return 0, f"environment variable {problem.variable}: {problem.message}"
+        return 0, f"environment variable {problem.variable}: {what}"
     path = origins.written(problem.path)
     if not path:
-        return 0, f"{file}: {problem.message}"
+        return 0, f"{file}: {what}"
     line = line_of(lines, path)
     place = f"{file}:{line}" if line else str(file)
-    return line, f"{place}: {shown_path(path)}: {problem.message}"
+    return line, f"{place}: {shown_path(path)}: {what}"
 
 
 def shown_path(path: KeyPath) -> str:
@@ -106,4 +110,10 @@ def _shown_key(key: str) -> str:
         key = key[:MAX_SHOWN] + "..."
     if BARE_KEY.fullmatch(key):
         return key
-    return '"' + "".join(char if char.isprintable() else f"\\u{ord(char):04X}" for char in key) + '"'
+    shown = _printable(key).replace("\n", "\\u000A")
+    return f'"{shown}"'
+
+
+def _printable(text: str) -> str:
+    """Return a text of one or more lines with all else that cannot be printed escaped."""
+    return "".join(char if char.isprintable() or char == "\n" else f"\\u{ord(char):04X}" for char in text)

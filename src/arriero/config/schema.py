@@ -131,6 +131,10 @@ class LimitsConfig(Table, frozen=True):
     engine_crashes: Annotated[
         Count, Meta(description="Ends of an engine process within a minute after which it is left to rest.")
     ] = 5
+    memory_pressure: Annotated[
+        bool,
+        Meta(description="Whether caches are given up and new work is refused while memory is short."),
+    ] = True
 
 
 class ModelConfig(GuardKeys, frozen=True):

@@ -167,6 +167,9 @@ class Engine:
                 self._emit(wire.Tokens(id, self._prompts.described(prompt, add_bos)))
             case wire.Detokenize(id, tokens):
                 self._emit(wire.Text(id, self._prompts.text(tokens)))
+            case wire.Shrink():
+                self._scheduler.store.clear()
+                self._emit(wire.Step((), self._stats()))
             case wire.Load():
                 raise EngineError("the model is loaded already")
 

@@ -65,6 +65,10 @@ class LocalModel:
         """Say how often the engine process may end within a minute before it is left to rest."""
         self._supervisor.circuit.most_crashes = most_crashes
 
+    def shrink(self) -> None:
+        """Let the engine give up the idle prefixes that it keeps in main memory."""
+        self._supervisor.tell(wire.Shrink())
+
     @property
     def has_open_circuit(self) -> bool:
         """Whether the engine process has ended too often, and has answered no request since."""

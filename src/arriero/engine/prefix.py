@@ -132,7 +132,8 @@ def best_match(prompt: array[int], tenant: str, shared: int, sources: Iterable[S
         limit = min(most, len(source.planned))
         if source.tenant != tenant:
             limit = min(limit, shared, source.shared)
-        if limit <= max(size, later):
+        best = max(size, later)
+        if limit <= best or source.planned[best] != prompt[best]:
             continue
         common = common_prefix(prompt, source.planned, limit)
         ready = min(common, source.evaluated)

@@ -12,7 +12,11 @@ from array import array
 from collections.abc import Iterator
 from typing import Any
 
+from arriero.engine.heap import give_back
 from arriero.engine.prefix import common_prefix
+
+MOST = 1024
+"""Copies that are kept at most: whoever comes is compared with all of them."""
 
 
 class Stored:
@@ -66,7 +70,7 @@ class PrefixStore:
         stored.data = data
         self.num_bytes += len(data)
         for one in sorted(self._stored, key=lambda one: one.last_used):
-            if self.num_bytes <= self._capacity:
+            if self.num_bytes <= self._capacity and len(self) <= MOST:
                 return
             self.forget(one)
 
@@ -75,6 +79,12 @@ class PrefixStore:
         self._stored.remove(stored)
         if stored.data is not None:
             self.num_bytes -= len(stored.data)
+
+    def clear(self) -> None:
+        """Give up all prefixes, and give their memory back."""
+        self._stored.clear()
+        self.num_bytes = 0
+        give_back()
 
     def best(self, prompt: array[int], tenant: str, shared: int, held: int, least: int) -> Stored | None:
         """Return the prefix of which `prompt` may reuse most, at least `least` tokens.
@@ -87,7 +97,7 @@ class PrefixStore:
             limit = min(len(prompt) - 1, len(one.tokens))
             if one.tenant != tenant:
                 limit = min(limit, shared, one.shared)
-            if limit < size or one.first > held:
+            if limit < size or one.first > held or one.tokens[size - 1] != prompt[size - 1]:
                 continue
             common = common_prefix(prompt, one.tokens, limit)
             if common > size or (common == size and (found is None or len(one.tokens) < len(found.tokens))):

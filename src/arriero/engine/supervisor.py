@@ -153,6 +153,11 @@ class Supervisor:
         if self._sinks.pop(id, None) and self._connection:
             self._connection.send(wire.Abort(id))
 
+    def tell(self, command: wire.Command) -> None:
+        """Send a command that is not answered, if there is a process that serves."""
+        if self._is_ready and self._connection:
+            self._connection.send(command)
+
     # -- the process
 
     async def _launch(self) -> _Connection:

@@ -88,7 +88,11 @@ class Detokenize(_Command, frozen=True):
     tokens: tuple[int, ...]
 
 
-Command = Load | Generate | Abort | Embed | Tokenize | Detokenize
+class Shrink(_Command, frozen=True):
+    """Memory is short: give up the idle prefixes in main memory. Not answered."""
+
+
+Command = Load | Generate | Abort | Embed | Tokenize | Detokenize | Shrink
 
 
 class EngineStats(msgspec.Struct, frozen=True):

@@ -76,6 +76,12 @@ def _of_server(standing: Standing, context: Context) -> Iterator[Family]:
     yield gauge("requests_queued", "Requests that wait for a place.", (), _one(context.gate.waiting))
     reloads = [((outcome,), float(count)) for outcome, count in standing.reloads.items()]
     yield total("config_reloads", "Configurations that were read again.", ("outcome",), reloads)
+    pressure = standing.pressure
+    meaning = "How short memory is: 1 = caches are given up, 2 = new work is refused."
+    yield gauge("memory_pressure_level", meaning, (), _one(pressure.level))
+    if pressure.usage is not None:
+        share = pressure.usage.share
+        yield gauge("memory_used_ratio", "Share of the memory that may be used.", (), _one(share))
     errors = standing.observer.errors.values
     refused = {"auth_failures": "unauthorized", "rate_limited": "rate_limit_exceeded"}
     for name, code in refused.items():

@@ -52,6 +52,10 @@ class ModelLike(Model, Embedder, Protocol):
         """Texts that end a chat answer when the model's template has no token for it."""
         ...
 
+    def shrink(self) -> None:
+        """Let the engine give up memory that it can do without; nothing waits for that."""
+        ...
+
     async def render_chat(
         self,
         messages: Sequence[Mapping[str, object]],
@@ -123,11 +127,15 @@ class Context:
 
     def model(self, principal: Principal, name: str) -> ModelLike:
         """Return the model of this name. Raises UnknownName, Forbidden."""
-        _check(principal, f"model/{name}")
+        self.check_model(principal, name)
         model = self.runtime.models.get(name)
         if model is None:
             raise UnknownName("model", name, param="model")
         return model
+
+    def check_model(self, principal: Principal, name: str) -> None:
+        """Raise Forbidden unless the principal may use models of this name, whether there is one or not."""
+        _check(principal, f"model/{name}")
 
     def task(self, principal: Principal, name: str) -> Task:
         """Return the task of this name. Raises UnknownName, Forbidden."""
@@ -147,11 +155,17 @@ class Context:
         return memory
 
     def model_or_task(self, principal: Principal, name: str) -> ModelLike | Task:
-        """Resolve an OpenAI model id: a model's name, `task/NAME`, or a task's name that no model bears."""
+        """Resolve an OpenAI model id: a model's name, `task/NAME`, or a task's name that no model bears.
+
+        A bare name of a task that may not be used is looked up like one that nothing bears.
+        Raises UnknownName, Forbidden.
+        """
         if name.startswith(TASK_PREFIX):
             return self.task(principal, name.removeprefix(TASK_PREFIX))
         task = self._task_named(name)
-        return self.model(principal, name) if task is None else self.task(principal, task.name)
+        if task is not None and may(principal, "use", f"task/{task.name}"):
+            return task
+        return self.model(principal, name)
 
     def _task_named(self, name: str) -> Task | None:
         tasks = self.runtime.tasks

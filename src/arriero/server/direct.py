@@ -25,6 +25,7 @@ from arriero.server.edge.head import MAX_FORMS
 from arriero.server.errors import Internal, error_object, headers_of, wire_of
 from arriero.server.model_name import model_name
 from arriero.server.observe import Observer
+from arriero.server.pressure import Pressure
 from arriero.server.record import GuardedMeter, Record
 from arriero.server.streaming import KEEP_ALIVE
 
@@ -54,10 +55,16 @@ class Direct:
     """The handlers. Owns the streams that are under way, and one timer for all of them."""
 
     def __init__(
-        self, context: Context, observer: Observer | None = None, *, keep_alive_s: float = KEEP_ALIVE_S
+        self,
+        context: Context,
+        observer: Observer | None = None,
+        *,
+        pressure: Pressure | None = None,
+        keep_alive_s: float = KEEP_ALIVE_S,
     ) -> None:
         self.observer = observer or Observer(context.runtime.config.telemetry)
         self.num_running = 0
+        self._pressure = pressure or Pressure()
         self._context = context
         self._cors = CorsHeaders(context.runtime.config.server)
         # Of the configuration's keys, which change never, by the header that bears them. How long a look into
@@ -108,6 +115,8 @@ class Direct:
             self._timer = asyncio.get_running_loop().call_later(self._beat_s, self._beat)
 
     def _take(self, route: Route, exchange: Exchange) -> bool:
+        if self._pressure.is_full:  # the application says so
+            return False
         asker = self._askers.get(exchange.form) or self._asker(exchange)
         if asker is None:
             return False

@@ -197,7 +197,8 @@ class _Writer:
             content[media] = {"schema": {"description": STREAM} if media == EVENTS else {"type": "string"}}
         answers = {str(said.status): _response(said.status, content)}
         for status, kind in said.also.items():
-            answers[str(status)] = _response(status, {JSON: {"schema": self._schemas[kind]}})
+            told = {} if kind is None else {JSON: {"schema": self._schemas[kind]}}
+            answers[str(status)] = _response(status, told)
         return answers
 
     def _errors(self, found: Found, said: Operation) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Operation:
     summary: "" = the first line of the route's docstring. body: the type of a JSON body. uploads: the other
     bodies, by media type. query: a Struct whose members are the parameters. answer: the type of a JSON
     answer. others: further media types of the answer. also: further statuses that are no errors, with their
-    types. fails: errors of its own.
+    types (None = no body). fails: errors of its own.
     """
 
     summary: str = ""
@@ -198,7 +198,7 @@ POLY: dict[str, Operation] = {
     "POST /v1/task/{task}/completion": Operation(
         body=PromptBody, answer=answers.TaskCompletion, fails=(Unprocessable, *REMOTE), example=HELLO
     ),
-    "GET /v1/task/{task}/live": Operation(query=LiveQuery, others=(EVENTS,), fails=REMOTE),
+    "GET /v1/task/{task}/live": Operation(query=LiveQuery, others=(EVENTS,), also={204: None}, fails=REMOTE),
     "GET /v1/task/{task}/chat": Operation(
         summary="Open a WebSocket that holds a conversation.", status=101, fails=(UpgradeRequired,)
     ),

@@ -1,7 +1,7 @@
 """Holds requests to what their keys may use: admits them, tells what is left, takes the count of tokens.
 
 A request that does work is counted; lists, health and the admin API are free. A socket's handshake is free
-too: each of its turns is admitted by whoever answers it, with `admit`.
+too: each of its turns is admitted by whoever answers it, with `admit`. While memory is full, none is let in.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from arriero.access.limits import Admission
     from arriero.access.principal import Principal
     from arriero.config.auth import AuthConfig
+    from arriero.server.pressure import Pressure
 
 FREE = frozenset(
     {
@@ -95,7 +96,13 @@ class Metered:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_free(scope["path"]):
+        if is_free(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        if scope.get("method") != "DELETE":  # which makes room
+            pressure: Pressure = scope["app"].state.standing.pressure
+            pressure.check()
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         rates: Rates = scope["app"].state.rates
@@ -120,7 +127,7 @@ def is_free(path: str) -> bool:
 async def admit_turn(websocket: HTTPConnection, resource: str) -> Admission:
     """Look at the bearer of a socket again, and let one turn in.
 
-    Raises Unauthorized when the key is worth nothing any more, Forbidden, RateLimited.
+    Raises Unauthorized when the key is worth nothing any more, Forbidden, RateLimited, Overloaded.
     """
     state = websocket.app.state
     # A socket outlives configurations; who may still speak is the newest one's to say.
@@ -128,6 +135,7 @@ async def admit_turn(websocket: HTTPConnection, resource: str) -> Admission:
     principal = context.keyring.renewed(websocket.state.principal)
     if not may(principal, "use", resource):
         raise Forbidden(f"this key may not use {resource}")
+    state.standing.pressure.check()
     rates: Rates = state.rates
     return await rates.admit(principal)
 

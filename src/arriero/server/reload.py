@@ -46,7 +46,7 @@ class Generation:
         """Raises ConfigError when a file that the configuration names cannot be used."""
         self.config = runtime.config
         self.app = create_app(runtime, standing)
-        self.direct = Direct(self.app.state.context, standing.observer)
+        self.direct = Direct(self.app.state.context, standing.observer, pressure=standing.pressure)
         self.opened = AsyncExitStack()
         """What it was made of, to be closed with it."""
         self._calls: set[asyncio.Task[Any]] = set()
@@ -105,6 +105,7 @@ class Serving:
             limits_of(first.config),
             first.direct.handlers,
             observer=standing.observer,
+            on_sweep=standing.look,
         )
         standing.edge = self.edge
 

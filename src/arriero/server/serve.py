@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from arriero.config.schema import Config, ServerConfig
     from arriero.server.context import Runtime
     from arriero.server.log import LogWriter
+    from arriero.server.pressure import Pressure
     from arriero.server.reload import Opener
 
 BACKLOG = 2048
@@ -211,10 +212,12 @@ async def _reload_often(
         notifier.ready("serving" if is_done else "serving; the last configuration was refused")
 
 
-def edge_of(runtime: Runtime) -> Edge:
+def edge_of(runtime: Runtime, pressure: Pressure | None = None) -> Edge:
     """Return the edge that serves one runtime, not started. Its stop lets go of what the routes hold."""
     standing = Standing.of_config(runtime.config)
+    standing.pressure = pressure or standing.pressure
     generation = Generation(runtime, standing)
+    standing.context = generation.app.state.context
 
     def close() -> None:
         generation.direct.close()
@@ -226,6 +229,7 @@ def edge_of(runtime: Runtime) -> Edge:
         limits_of(runtime.config),
         generation.direct.handlers,
         observer=standing.observer,
+        on_sweep=standing.look,
         on_stopped=close,
     )
     return standing.edge

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from arriero.access.failures import AuthFailures
 from arriero.access.tickets import Tickets
+from arriero.engine.heap import give_back
 from arriero.server.observe import Observer
+from arriero.server.pressure import Pressure
 from arriero.server.rates import Rates
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ class Standing:
 
     rates: Rates
     observer: Observer
+    pressure: Pressure = field(default_factory=Pressure)
     tickets: Tickets = field(default_factory=Tickets)
     auth_failures: AuthFailures = field(default_factory=AuthFailures)
     started_at: float = field(default_factory=time.monotonic)
@@ -41,6 +44,17 @@ class Standing:
         """Begin to count. Raises ConfigError when the usage store cannot be used."""
         rates = Rates(config.auth)
         return cls(rates, Observer(config.telemetry, rates))
+
+    def look(self) -> None:
+        """See how short memory is, and let engines give up what they can do without; called each second."""
+        if self.context is None or not self.context.runtime.config.limits.memory_pressure:
+            self.pressure.forget()
+            return
+        self.pressure.look()
+        if self.pressure.level:
+            for model in self.context.runtime.models.values():
+                model.shrink()
+            give_back()
 
     def close(self) -> None:
         """Keep what is to be kept, once no request is served any more."""

@@ -137,13 +137,16 @@ class EventStream:
             if not self._until.expired():
                 raise
         finally:
+            # A callback that is on its way already comes all the same.
+            self._is_left = True
             watch.remove_done_callback(self._leave)
             self._timer.cancel()
             await _ended(watch, *self._comments)
 
     def _leave(self, _: object = None) -> None:
-        self._is_left = True
-        self._until.reschedule(0)
+        if not self._is_left:
+            self._is_left = True
+            self._until.reschedule(0)
 
     async def _pump(self) -> None:
         async with aclosing(self._work):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from arriero.errors import EngineError
+from arriero.sse import Decoder
 
 TEXT = {"prompt": "Hi"}
 
@@ -57,6 +59,42 @@ async def test_a_carriage_return_is_a_line_end(serving: Any, model_saying: Any) 
         empty,
         empty,
     )
+
+
+@pytest.mark.parametrize("query", [{}, {"end": "true"}])
+async def test_a_reader_that_connects_again_is_told_to_stop(
+    serving: Any, model_saying: Any, query: dict[str, str]
+) -> None:
+    """An EventSource names the last id that it has seen; its prompt is not run again."""
+    model = model_saying("a")
+    async with serving(model) as client:
+        first = await client.get("/v1/task/t/live", params=TEXT | query)
+        seen = last_id(first.content)
+        again = await client.get("/v1/task/t/live", params=TEXT | query, headers={"last-event-id": seen})
+        unknown = await client.get("/v1/task/no/live", params=TEXT, headers={"last-event-id": seen})
+        anew = await client.get("/v1/task/t/live", params=TEXT | query, headers={"last-event-id": ""})
+
+    assert (seen, again.status_code, again.content) == ("token", 204, b"")
+    assert (unknown.status_code, anew.content) == (404, first.content)
+    assert len(model.requests) == 2
+
+
+@pytest.mark.parametrize("query", [{}, {"end": "true"}])
+async def test_an_answer_without_text_has_an_id_too(
+    serving: Any, model_saying: Any, query: dict[str, str]
+) -> None:
+    """It stands alone in a block, which is no event: readers only know where they are."""
+    async with serving(model_saying("")) as client:
+        body = (await client.get("/v1/task/t/live", params=TEXT | query)).content
+
+    assert body.endswith(b"id:end\n\n")
+    assert last_id(body) == "end"
+    assert [event.event for event in Decoder().feed(body)] == (["end"] if query else [])
+
+
+def last_id(body: bytes) -> str:
+    """Return what a browser takes for the last id of a stream."""
+    return re.findall(rb"^id:(.*)$", body, re.MULTILINE)[-1].decode()
 
 
 async def test_pieces_keep_their_order(serving: Any, model_saying: Any) -> None:

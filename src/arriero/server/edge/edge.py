@@ -76,6 +76,7 @@ class Edge:
         direct: Handlers | None = None,
         *,
         observer: Observer | None = None,
+        on_sweep: Callable[[], None] | None = None,
         on_stopped: Callable[[], None] | None = None,
     ) -> None:
         """Serve an application.
@@ -84,6 +85,7 @@ class Edge:
             or later; one that returns False leaves it, untouched, to the application. Bodies above
             `max_body_bytes` go to the application, which says so in its own words.
         observer: told of what becomes of requests.
+        on_sweep: called at each look at the deadlines, once a second.
         on_stopped: called at the end of `stop`, when no connection and no job is left.
         """
         self.app = app
@@ -95,6 +97,7 @@ class Edge:
         self.finished = None if observer is None else observer.ended
         self.lag_s = 0.0
         """How much too late the event loop came to the last sweep."""
+        self._on_sweep = on_sweep
         self._on_stopped = on_stopped
         self.address: tuple[str, int] | None = None
         self.common_lines = b""
@@ -232,3 +235,5 @@ class Edge:
         for member in list(self._members):
             member.sweep(now)
         self._timer = self._loop.call_later(self.limits.sweep_s, self._sweep)
+        if self._on_sweep is not None:
+            self._on_sweep()

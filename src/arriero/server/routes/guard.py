@@ -67,6 +67,7 @@ def only_remote(route: Route) -> Handler:
             return await _forwarded(request, guard, route, body)
         if name is None:
             raise InvalidRequest("the request must name a model", param="model")
+        context.check_model(principal_of(request), name)
         raise UnknownName("model", name[:MAX_NAME], param="model")
 
     return create

@@ -2,7 +2,8 @@
 
 A stream on `live` ends when its body ends. `?end=true` asks for a last event `end` with the finish
 reason and the usage; `?hidden=true` asks for what a task says before its bias prompt, as events of the
-id `hidden`, if the task allows that. An error after the first piece is an event `error`.
+id `hidden`, if the task allows that. An error after the first piece is an event `error`. A browser's
+EventSource connects again when a stream has ended, and names the id that it has seen: it is told to stop.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from arriero.tasks.task import Task
 
 KEEP_ALIVE_S = 1.0
+NO_TEXT = b"id:end\n\n"
+"""What ends an answer without a piece: readers take the id, and have no event."""
 
 
 async def names(request: Request) -> Response:
@@ -79,6 +82,8 @@ async def live(request: Request) -> Response | ASGIApp:
     """Stream the completion of one prompt."""
     with_hidden = _asks_for_hidden(request)
     session = _session(request)
+    if request.headers.get("last-event-id"):
+        return Response(status_code=204)  # an answer is not made twice, and its reader connects no more
     prompt = await read_prompt(request)
     if request.method == "HEAD":
         return Response(media_type="text/event-stream")
@@ -107,15 +112,20 @@ async def _events(
     lane: Lane, session: Session, prompt: str, meter: Meter, *, with_end: bool, with_hidden: bool
 ) -> AsyncGenerator[bytes, None]:
     pieces, hidden = Pieces(), Pieces("hidden")
+    is_silent = True
     async with lane.place(), closing(session.complete(prompt)) as deltas:
         async for delta in deltas:
             meter.add(0, delta)
             if with_hidden and (event := hidden.encode(delta.hidden)):
+                is_silent = False
                 yield event
             if event := pieces.encode(delta.text):
+                is_silent = False
                 yield event
             if with_end and delta.finish_reason is not None:
                 yield end_event(delta)
+    if is_silent:
+        yield NO_TEXT
 
 
 class Pieces:

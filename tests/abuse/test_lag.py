@@ -1,0 +1,104 @@
+"""No single request holds up the others: how long the server is silent while it reads the heaviest."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from tests.abuse.tiny import CONTEXT, Engines, tiny_engines
+
+if TYPE_CHECKING:
+    import httpx2
+    from tests.abuse.figures import Figures
+
+MIB = 2**20
+ROOM = 4 * MIB - 1000
+LONGEST_S = 1.5
+"""The plan says 0.05 s of work; the machine does other work, and the time to look is in it."""
+PAUSE_S = 0.005
+MESSAGE = {"role": "user", "content": "x"}
+WORDS = ("a ship sails on the sea and the cat sat there " * (ROOM // 46))[:ROOM]
+CHAT = {"model": "right", "messages": [MESSAGE], "max_tokens": 1}
+SMALL_OBJECTS = {**CHAT, "user_data": {f"k{number}": [1, {"a": None}] for number in range(150_000)}}
+MANY_MEMBERS = {**CHAT, **{f"k{number}": 1 for number in range(250_000)}}
+LOGPROBS = {
+    "model": "long",
+    "ignore_eos": True,
+    "max_tokens": CONTEXT - 100,
+    "logprobs": True,
+    "top_logprobs": 20,
+}
+HEAVY: dict[str, tuple[str, object]] = {
+    "256 KiB to tokenize": ("/v1/tokenize", {"model": "right", "text": WORDS[: MIB // 4]}),
+    "4 MiB of text": ("/v1/chat/completions", {**CHAT, "messages": [{**MESSAGE, "content": WORDS}]}),
+    "a thousand messages": (
+        "/v1/chat/completions",
+        {**CHAT, "messages": [{**MESSAGE, "content": WORDS[:4000]}] * 1000},
+    ),
+    "a million token ids": ("/v1/completions", {"model": "right", "prompt": [5] * 1_000_000}),
+    "small objects": ("/v1/chat/completions", SMALL_OBJECTS),
+    "many members": ("/v1/chat/completions", MANY_MEMBERS),
+    "an answer of log probabilities": ("/v1/chat/completions", {**CHAT, **LOGPROBS}),
+    "2,048 vectors": ("/v1/embeddings", {"model": "embed", "input": ["x"] * 2048}),
+}
+
+
+MORE = """
+[telemetry]
+metrics = "public"
+[models.long]
+model_path = "{folder}/left.gguf"
+context_size = 4096
+threads_per_session = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    """A server that tells everybody how late its loop is, and a model without a limit."""
+    folder = tmp_path_factory.mktemp("lag")
+    with tiny_engines(folder, MORE.format(folder=folder)) as served:
+        yield served
+
+
+async def longest_look(client: httpx2.AsyncClient, job: asyncio.Future[httpx2.Response]) -> float:
+    """Return the longest time that a health check took while a request was under way."""
+    longest = 0.0
+    while not job.done():
+        started = time.monotonic()
+        await client.get("/livez")
+        longest = max(longest, time.monotonic() - started)
+        await asyncio.sleep(PAUSE_S)
+    return longest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("heavy", HEAVY)
+async def test_a_heavy_request_holds_up_nobody(engines: Engines, figures: Figures, heavy: str) -> None:
+    """Whoever asks meanwhile is answered; the lag that the server tells of itself is printed beside it."""
+    path, body = HEAVY[heavy]
+    data = msgspec.json.encode(body)
+    headers = {"content-type": "application/json"}
+    cpu = engines.subject.cpu_s()
+    async with engines.subject.client() as client, engines.subject.client() as looking:
+        await looking.get("/livez")
+        job = asyncio.ensure_future(client.post(path, content=data, headers=headers))
+        longest = await longest_look(looking, job)
+        answer = await job
+        lines = (await looking.get("/metrics")).text.splitlines()
+    lag = next(float(line.split()[1]) for line in lines if line.startswith("arriero_event_loop_lag_seconds"))
+
+    figures.tell(
+        f"heavy request: {heavy}",
+        status=answer.status_code,
+        KiB=len(data) // 1024,
+        longest_look_s=longest,
+        told_lag_s=lag,
+        server_cpu_s=engines.subject.cpu_s() - cpu,
+    )
+    assert answer.status_code in (200, 400), answer.text[:500]
+    assert longest < LONGEST_S
