@@ -51,6 +51,7 @@ def _be_worker(connection: socket.socket) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.argv = ["worker", str(connection.detach())]
+    os.dup2(2, 1)  # what native code writes is no line of ours
     code = 1
     try:
         worker.main()

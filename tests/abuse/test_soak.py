@@ -71,9 +71,11 @@ async def whole_stream(client: httpx2.AsyncClient, rng: random.Random) -> str:
 
 async def left_stream(client: httpx2.AsyncClient, rng: random.Random) -> str:
     async with client.stream("POST", "/v1/completions", json=endless("left")) as response:
-        pieces = response.aiter_raw()
-        for _ in range(rng.randrange(1, 20)):
-            await anext(pieces)
+        left = rng.randrange(1, 20)
+        async for _ in response.aiter_raw():
+            left -= 1
+            if not left:
+                break
     return "left"
 
 

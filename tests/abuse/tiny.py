@@ -16,7 +16,7 @@ from arriero.testing.tiny_gguf import write_tiny_gguf
 if TYPE_CHECKING:
     import httpx2
 
-CONTEXT = 4096
+CONTEXT = 16384
 LONG_KEY = "static-0123456789abcdef0123456789abcdef0123456789abcdef"
 CONFIG = """
 cache_path = "{folder}/cache"

@@ -57,7 +57,7 @@ async def test_a_client_that_leaves_its_stream_frees_the_engine(
         for _ in range(9):
             await anext(lines)
 
-        assert await is_running(client)
+        await eventually(lambda: is_running(client))
     await eventually(lambda: is_idle(client))
 
 
