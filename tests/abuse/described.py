@@ -52,7 +52,7 @@ class Described:
 def described(folder: Path) -> Iterator[Described]:
     """Serve while the block runs, with a few things in it."""
     key_id, secret = admin(folder)
-    with tiny_engines(folder, CONFIG) as engines:
+    with tiny_engines(folder, CONFIG, max_tokens=16) as engines:
         headers = {"authorization": f"Bearer {secret}"}
         with httpx2.Client(base_url=engines.subject.url, headers=headers, timeout=60) as client:
             kept, spare = things(client), things(client) | {"memory": "spare"}

@@ -16,7 +16,7 @@ from arriero.testing.tiny_gguf import write_tiny_gguf
 if TYPE_CHECKING:
     import httpx2
 
-CONTEXT = 16384
+CONTEXT = 4096
 LONG_KEY = "static-0123456789abcdef0123456789abcdef0123456789abcdef"
 CONFIG = """
 cache_path = "{folder}/cache"
@@ -34,15 +34,13 @@ model_path = "{folder}/left.gguf"
 context_size = {context}
 prefix_store_bytes = 4194304
 max_sequences = 8
-max_tokens = 16
-threads_per_session = 1
+{limit}threads_per_session = 1
 [models.right]
 model_path = "{folder}/right.gguf"
 context_size = {context}
 prefix_store_bytes = 4194304
 max_sequences = 8
-max_tokens = 16
-threads_per_session = 1
+{limit}threads_per_session = 1
 [models.embed]
 model_path = "{folder}/embed.gguf"
 threads_per_session = 1
@@ -77,17 +75,21 @@ class Engines:
 
 
 @contextmanager
-def tiny_engines(folder: Path, extra: str = "", hang_s: float = 60.0) -> Iterator[Engines]:
+def tiny_engines(
+    folder: Path, extra: str = "", *, hang_s: float = 60.0, max_tokens: int | None = None
+) -> Iterator[Engines]:
     """Serve tiny models while the block runs, and what more configuration tells of.
 
-    hang_s: after how long an engine that does nothing is ended.
+    hang_s: after how long an engine that does nothing is ended. max_tokens: of any answer.
     """
     for seed, name in enumerate(("left", "right")):
         write_tiny_gguf(folder / f"{name}.gguf", seed=seed, context_size=CONTEXT)
     write_tiny_gguf(folder / "embed.gguf", "bert")
     config = folder / "arriero.toml"
     keys = {"key": KEY, "other": OTHER_KEY, "long": LONG_KEY}
-    config.write_text(CONFIG.format(**keys, folder=folder, context=CONTEXT, hang_s=hang_s) + extra)
+    limit = f"max_tokens = {max_tokens}\n" if max_tokens else ""
+    text = CONFIG.format(**keys, folder=folder, context=CONTEXT, hang_s=hang_s, limit=limit)
+    config.write_text(text + extra)
     command = [sys.executable, "-m", "arriero", "serve", "--config", str(config)]
     with running(command, folder / "server.log") as subject:
         yield Engines(subject, folder)
