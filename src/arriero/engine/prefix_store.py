@@ -1,9 +1,9 @@
 """Idle prefixes in main memory: out of the KV cache, where attention would walk over them, and soon back.
 
 A copy takes milliseconds where an evaluation takes seconds. What another prefix holds too (a prelude, most
-often) is not copied again: such a copy comes back on top of the other. The store keeps the copies within a
-number of bytes, the least recently used go first. It must not know llama.cpp: the engine fills a copy and
-reads it.
+often) is not copied again: such a copy comes back on top of the other. The store keeps the copies within
+bounds of bytes and number, the least recently used go first. It must not know llama.cpp: the engine fills a
+copy and reads it.
 """
 
 from __future__ import annotations
