@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from arriero.errors import InvalidRequest
-from arriero.guard.body import MAX_DEPTH, read_body
+from arriero.guard.body import LARGE_BYTES, MAX_DEPTH, read_aside, read_body
 
 
 def nested(depth: int) -> bytes:
@@ -100,3 +102,22 @@ def test_members_change_in_their_place() -> None:
 def test_names_are_written_plainly() -> None:
     """A name in escapes is the name that it means."""
     assert read_body(b'{"\\u006dodel":1}', max_bytes=99).encoded() == b'{"model":1}'
+
+
+@pytest.mark.parametrize("size", [LARGE_BYTES // 2, LARGE_BYTES])
+async def test_others_have_their_turn_while_a_large_body_is_read(size: int) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    job = asyncio.ensure_future(other())
+    data = b'{"a":"%b"}' % (b"x" * (size - 8))
+    body = await read_aside(data, max_bytes=size)
+    job.cancel()
+
+    assert body.encoded() == data
+    assert (turns > 0) == (size >= LARGE_BYTES)

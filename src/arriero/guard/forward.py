@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from arriero.errors import Overloaded, RequestError, ServiceError, UnknownName
 from arriero.guard.affinity import affinity_of
 from arriero.guard.answer import rewritten_answer
-from arriero.guard.body import read_body
+from arriero.guard.body import read_aside
 from arriero.guard.counting import UpstreamCounter
 from arriero.guard.encoding import Inflater, is_identity
 from arriero.guard.failure import UpstreamFailed, refusal
@@ -204,7 +204,7 @@ class Guard:
     async def forward(self, route: Route, body: bytes, headers: Iterable[Header]) -> Whole | Stream:
         """Answer a request. Raises what is wrong with it, or with the upstream, which no error names."""
         lowered = [(name.lower(), value) for name, value in headers]
-        checked = self._entered(route, self._read(route, body))
+        checked = self._entered(route, await self._read(route, body))
         answer: Whole | Stream | None = None
         try:
             answer = await self._answer(await self._fitted(checked), lowered)
@@ -229,11 +229,11 @@ class Guard:
             raise
         return passage
 
-    def _read(self, route: Route, body: bytes) -> Body:
+    async def _read(self, route: Route, body: bytes) -> Body:
         if route not in self._routes:
             raise UnknownName("model", self.policy.public_name, param="model")
         try:
-            return read_body(body, max_bytes=self.policy.max_body_bytes)
+            return await read_aside(body, max_bytes=self.policy.max_body_bytes)
         except RequestError:
             self.actions["refused"] += 1
             raise

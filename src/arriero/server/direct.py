@@ -1,7 +1,8 @@
 """OpenAI's routes for remote models, served from the edge without the application.
 
 What comes out is what `routes/guard.py` would answer, byte for byte but for the request's own id. A
-request that needs more than a key in `authorization`, or that no guard serves, is left to the application.
+request that needs more than a key in `authorization`, is large, or is served by no guard is left to the
+application.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import msgspec
 
 from arriero.access.principal import Source
 from arriero.errors import ArrieroError, Unavailable
-from arriero.guard.body import read_body
+from arriero.guard.body import LARGE_BYTES, read_body
 from arriero.guard.headers import Media
 from arriero.guard.routes import Route
 from arriero.server.cors import CorsHeaders
@@ -115,7 +116,8 @@ class Direct:
             self._timer = asyncio.get_running_loop().call_later(self._beat_s, self._beat)
 
     def _take(self, route: Route, exchange: Exchange) -> bool:
-        if self._pressure.is_full:  # the application says so
+        # The application says so, or reads beside the loop.
+        if self._pressure.is_full or len(exchange.body) >= LARGE_BYTES:
             return False
         asker = self._askers.get(exchange.form) or self._asker(exchange)
         if asker is None:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from arriero.errors import InvalidRequest
+from arriero.guard.body import LARGE_BYTES
 from arriero.guard.local import ruled
 from arriero.server.body import decoded, read_json_bytes
 from arriero.server.context import context_of, principal_of
@@ -99,9 +100,6 @@ class Parameters(ConstraintMembers, kw_only=True):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
-LARGE_BYTES = 256 * 1024
-"""Bodies from this size on are held to their model's rules beside the event loop."""
-
 P = TypeVar("P", bound=Parameters)
 
 
@@ -123,7 +121,6 @@ async def _ruled(request: Request, route: Route, body: bytes) -> bytes:
     if policy is None:
         return body
     check = partial(ruled, route, body, policy, has_own_limit=name not in context.policies)
-    # What is read by rules is read twice, and slowly: half a second for 4 MiB of small objects.
     return check() if len(body) < LARGE_BYTES else await asyncio.to_thread(check)
 
 
