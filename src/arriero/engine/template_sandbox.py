@@ -7,18 +7,18 @@ method, filter or format.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from functools import wraps
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jinja2 import Template, nodes
-from jinja2.exceptions import SecurityError, TemplateError
+from jinja2.exceptions import TemplateError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
+from arriero.engine.template_budget import Budget
+from arriero.engine.template_filters import FILTERS
 from arriero.engine.template_growth import GROWING, size_of
 
 if TYPE_CHECKING:
@@ -28,16 +28,12 @@ if TYPE_CHECKING:
 
     from jinja2.runtime import Context
 
-MAX_STEPS = 50_000
-"""Turns of loops and calls of macros in one rendering."""
-MAX_CHARS = 16 * 1024 * 1024
-"""Length of the rendered text and of any text or list that an operator makes."""
 MAX_BITS = 4096
 """Size of a number that an operator makes."""
 
 
 class TemplateSandbox(ImmutableSandboxedEnvironment):
-    """The environment of one rendering; it owns the count of steps that are left to it.
+    """The environment of one rendering; it owns what is left to it.
 
     Dialect: trim_blocks, lstrip_blocks, break and continue, `generation` blocks (no effect),
     `raise_exception`, `strftime_now`, and a `tojson` that escapes nothing for HTML.
@@ -51,14 +47,13 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             lstrip_blocks=True,
             extensions=[loopcontrols, GenerationBlock],
             optimized=False,
+            finalize=self._told,
         )
-        self.filters["tojson"] = to_json
-        self.filters |= {
-            name: self._bounded(name, self.filters[name]) for name in GROWING & self.filters.keys()
-        }
+        self.filters = FILTERS
         self.globals["raise_exception"] = raise_exception
         self.globals["strftime_now"] = lambda form: now().strftime(form)
-        self._steps_left = MAX_STEPS
+        self.globals["namespace"] = SilentNamespace
+        self.budget = Budget()
 
     def render(self, code: CodeType, values: Mapping[str, object]) -> str:
         """Run a compiled template. Raises TemplateError, or whatever the template's expressions raise."""
@@ -68,21 +63,26 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         for piece in template.generate(**values):
             pieces.append(piece)
             length += len(piece)
-            self._bound(length)
+            self.budget.bound(length)
         return "".join(pieces)
 
-    def step(self) -> str:
-        """Count one turn of a loop or one call of a macro."""
-        self._steps_left -= 1
-        if self._steps_left < 0:
-            raise SecurityError(f"the template takes more than {MAX_STEPS} steps")
+    def step(self, chars: int) -> str:
+        """Count one turn of a loop or one call of a macro, and the template's own text in it."""
+        self.budget.step(chars)
         return ""
+
+    def made(self, value: Any) -> Any:
+        """Count a value that an expression has made, and return it."""
+        self.budget.tick()
+        self.budget.made(value)
+        return value
 
     def joined(self, *values: object) -> str:
         """Do the work of the operator `~`."""
-        texts = [str(value) for value in values]
-        self._bound(sum(map(len, texts)))
-        return "".join(texts)
+        self.budget.bound(sum(map(self.budget.size, values)))
+        text = "".join(map(str, values))
+        self.budget.made(text)
+        return text
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Refuse an operation with too large a result before it is carried out."""
@@ -90,50 +90,43 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             size = (
                 left.bit_length() * abs(right) if operator == "**" else left.bit_length() + right.bit_length()
             )
-            self._bound(size, MAX_BITS)
+            self.budget.bound(size, MAX_BITS)
         elif operator == "+" and hasattr(left, "__len__") and hasattr(right, "__len__"):
-            self._bound(len(left) + len(right))
+            self.budget.bound(len(left) + len(right))
         elif operator == "*":
-            self._bound(_repeated(left, right))
+            self.budget.bound(_repeated(left, right))
         elif operator == "%":
-            self._bound(size_of("%", left, (right,)))
-        return super().call_binop(context, operator, left, right)
+            self.budget.bound(size_of("%", left, (right,)))
+        return self.made(super().call_binop(context, operator, left, right))
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         """Refuse a call with too large a result before it is carried out. Jinja2 names its parameters so."""
+        if getattr(__obj, "__self__", None) is __self:  # what `_Counted` has put there
+            return __obj(*args)
         name = getattr(__obj, "__name__", "")
         if name in GROWING:
             # Jinja2 puts a function of its own around the methods that format.
             value = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
             if name == "join" and args:  # the text that joins has the method
-                __self._bound(size_of(name, args[0], (value,)))
+                __self.budget.bound(size_of(name, args[0], (value,)))
             else:
-                __self._bound(size_of(name, value, (*args, *kwargs.values())))
-        return super().call(__context, __obj, *args, **kwargs)
+                __self.budget.bound(size_of(name, value, (*args, *kwargs.values())))
+        return __self.made(super().call(__context, __obj, *args, **kwargs))
 
-    def _bounded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the filter, which refuses to make too large a value."""
-        # Some filters are handed the environment or the like before their value.
-        place = 1 if hasattr(function, "jinja_pass_arg") else 0
-
-        @wraps(function)
-        def bounded(*args: Any, **kwargs: Any) -> Any:
-            value = args[place]
-            if name == "join" and isinstance(value, Iterator):
-                value = list(value)
-                args = (*args[:place], value, *args[place + 1 :])
-            self._bound(size_of(name, value, (*args[place + 1 :], *kwargs.values())))
-            return function(*args, **kwargs)
-
-        return bounded
-
-    def _bound(self, size: int, limit: int = MAX_CHARS) -> None:
-        if size > limit:
-            raise SecurityError(f"the template makes a value of size {size}, more than {limit}")
+    def _told(self, value: Any) -> Any:
+        self.budget.told(value)
+        return value
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         template = Parser(self, source, name, filename).parse()
         return _Counted(self).visit(template)  # type: ignore[no-any-return]
+
+
+class SilentNamespace(Namespace):
+    """A namespace that does not write out what it holds: that may change, and hold other namespaces."""
+
+    def __repr__(self) -> str:
+        return "<Namespace>"
 
 
 class GenerationBlock(Extension):
@@ -147,7 +140,9 @@ class GenerationBlock(Extension):
 
 
 class _Counted(NodeTransformer):
-    """Puts a `step` at the head of all that can run again, and `joined` in the place of `~`."""
+    """Puts a `step` at the head of all that can run again, `joined` in the place of `~`, and `made` around
+    what makes or compares values otherwise than by a call.
+    """
 
     def __init__(self, environment: TemplateSandbox) -> None:
         self._environment = environment
@@ -158,13 +153,40 @@ class _Counted(NodeTransformer):
     def visit_Macro(self, node: nodes.Macro) -> nodes.Node:  # noqa: N802
         return self._with_step(node)
 
+    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:  # noqa: N802
+        return self._with_step(node)
+
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
         return self._call("joined", node.nodes, node.lineno)
 
-    def _with_step(self, node: nodes.For | nodes.Macro) -> nodes.Node:
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
+        return self._with_made(node)
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
+        return self._with_made(node)
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
+        return self._with_made(node)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
+        return self._with_made(node) if node.ctx == "load" else node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
+        if isinstance(node.arg, nodes.Slice):
+            return self._with_made(node)
         self.generic_visit(node)
-        step = nodes.ExprStmt(self._call("step", [], node.lineno), lineno=node.lineno)
+        return node
+
+    def _with_made(self, node: nodes.Expr) -> nodes.Node:
+        self.generic_visit(node)
+        return self._call("made", [node], node.lineno)
+
+    def _with_step(self, node: nodes.For | nodes.Macro | nodes.CallBlock) -> nodes.Node:
+        self.generic_visit(node)
+        chars = sum(len(text.data) for text in node.find_all(nodes.TemplateData))
+        count = self._call("step", [nodes.Const(chars)], node.lineno)
+        step = nodes.ExprStmt(count, lineno=node.lineno)
         node.body.insert(0, step.set_environment(self._environment))
         return node
 
@@ -173,19 +195,6 @@ class _Counted(NodeTransformer):
         call = nodes.Call(attribute, arguments, [], None, None, lineno=lineno)
         call.set_environment(self._environment)
         return call
-
-
-def to_json(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Return JSON as it is; jinja2's own filter would escape it for HTML."""
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
 
 
 def raise_exception(message: str) -> NoReturn:
