@@ -49,7 +49,9 @@ class PacedModel(ScriptedModel):
             started = time.monotonic()
             for step in range(1, count):
                 # An engine does not wait for a server that is late.
-                await asyncio.sleep(max(0.0, started + step * STEP_S - time.monotonic()))
+                early_s = started + step * STEP_S - time.monotonic()
+                if early_s > 0:
+                    await asyncio.sleep(early_s)
                 yield Delta(text="b", tokens=1)
             usage = Usage(prompt_tokens=len(prompt), completion_tokens=count)
             context = self._context(request, (*prompt, *b"a", *b"b" * (count - 1)))

@@ -165,3 +165,19 @@ async def test_a_stream_holds_its_place_to_the_end(serving: Any, model_saying: A
     assert (poly.status_code, poly.headers["retry-after"]) == (503, "1")
     assert openai.json()["error"]["code"] == "overloaded"
     assert after.status_code == 200
+
+
+async def test_the_longest_wait_is_configured(serving: Any, model_saying: Any) -> None:
+    """A request that still waits after `limits.max_wait_s` is refused, and the one before it goes on."""
+    model = model_saying("xyz", hold_at=1)
+    limits = "[server]\nmax_concurrent = 1\n[limits]\nmax_wait_s = 0.02"
+    async with serving(model, limits) as client:
+        running = asyncio.create_task(client.get("/v1/task/t/live?prompt=a"))
+        await model.held.wait()
+        late = await client.get("/v1/task/t/completion?prompt=a")
+        model.go.set()
+        first = await running
+
+    assert (late.status_code, late.headers["retry-after"]) == (503, "1")
+    assert "0.02 s" in late.text
+    assert first.status_code == 200

@@ -79,6 +79,9 @@ class LimitsConfig(Table, frozen=True):
         CountOrZero,
         Meta(description="Requests that wait for one of `max_concurrent` places; more are refused."),
     ] = 64
+    max_wait_s: Annotated[
+        Seconds, Meta(description="Seconds after which a request that still waits is refused.")
+    ] = 30.0
     chat_idle_timeout_s: Annotated[
         Count, Meta(description="Seconds after which a silent chat socket is closed.")
     ] = 3600

@@ -236,7 +236,8 @@ class Context:
 
 
 def _gate(config: Config) -> Gate:
-    return Gate(config.server.max_concurrent, max_waiting=config.limits.max_waiting)
+    limits = config.limits
+    return Gate(config.server.max_concurrent, max_waiting=limits.max_waiting, max_wait_s=limits.max_wait_s)
 
 
 def _policies(runtime: Runtime) -> dict[str, Policy]:
