@@ -155,11 +155,11 @@ def reaching(logits: Logits, peaks: Logits, floor: float) -> Tokens:
 def column_peaks(logits: Logits) -> Logits:
     """Return the best logit of each column."""
     width = max(logits.size // ROWS, 1)
-    whole = logits.size - logits.size % width
-    peaks: Logits = np.maximum.reduce(logits[:whole].reshape(-1, width), axis=0)
-    ragged = logits[whole:]
-    if ragged.size:
-        np.maximum(peaks[: ragged.size], ragged, out=peaks[: ragged.size])
+    rest = logits.size % width
+    whole = logits[: logits.size - rest] if rest else logits
+    peaks: Logits = np.maximum.reduce(whole.reshape(-1, width))
+    if rest:
+        np.maximum(peaks[:rest], logits[-rest:], out=peaks[:rest])
     return peaks
 
 

@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from operator import neg
 
 import numpy as np
 
@@ -47,10 +48,10 @@ class UsualChain:
         None if some logits are no finite numbers, or too many of them are near the best.
         """
         peaks = column_peaks(logits)
-        best = float(np.maximum.reduce(peaks))
+        best, floor = self._bounds(peaks)
         if not math.isfinite(best):
             return None
-        found = reaching(logits, peaks, self._floor(peaks, best))
+        found = reaching(logits, peaks, floor)
         if found.size > MOST_FOUND:
             return None
         values: list[float] = logits.take(found).tolist()
@@ -65,13 +66,17 @@ class UsualChain:
         place = bisect_right(cumulative, self.dice() * cumulative[-1])
         return int(found[order[min(place, kept - 1)]])
 
-    def _floor(self, peaks: Logits, best: float) -> float:
-        """Return what all logits reach that may be chosen, and few others."""
-        if self.top_k == math.inf:
-            return best + min(math.log(self.min_p), 0.0)
-        # The k-th highest peak: at least k logits reach it, the best ones among them.
-        place = peaks.size - int(self.top_k)
-        return float(np.partition(peaks, place)[place]) if place >= 0 else LOWEST
+    def _bounds(self, peaks: Logits) -> tuple[float, float]:
+        """Return the best logit, and what all logits reach that may be chosen, and few others."""
+        if self.top_k > peaks.size:
+            best = float(np.maximum.reduce(peaks))
+            floor = LOWEST if self.top_k < math.inf else best + min(math.log(self.min_p), 0.0)
+            return best, floor
+        # The k-th highest peak: at least k logits reach it, the best ones among them. A NaN comes last.
+        place, last = peaks.size - int(self.top_k), peaks.size - 1
+        parted = peaks.copy()
+        parted.partition((place, last))
+        return float(parted[last]), float(parted[place])
 
     def _num_kept(self, ranked: list[float]) -> int:
         """Return how many of the best may be chosen; `ranked` are their logits, best first."""
@@ -85,7 +90,7 @@ class UsualChain:
             count = bisect_left(cumulative, self.top_p * cumulative[-1]) + 1
             kept = min(kept, max(count, self.top_p_keep))
         if self.min_p:
-            count = sum(weight >= self.min_p for weight in weights)
+            count = bisect_right(weights, -self.min_p, key=neg)
             kept = min(kept, max(count, self.min_p_keep))
         return kept
 
