@@ -19,6 +19,7 @@ from arriero.runtime import open_runtime
 from arriero.server.app import create_app
 from arriero.server.direct import Direct
 from arriero.server.edge.edge import Edge
+from arriero.server.serve import YOUNG_OBJECTS
 from benchmarks.guard_upstream import NAME
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ async def serve(form: str, port: int, upstream_port: int) -> None:
         app = create_app(runtime)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS)
         with socket.create_server(("127.0.0.1", port), backlog=4096) as listener:
             listener.setblocking(False)
             await (_edge(app, listener) if form == "direct" else _asgi(app, listener))

@@ -17,6 +17,7 @@ _ELSEWHERE = "[upstream]"
 _MAX_MESSAGE = 2000
 _SHORTEST_BASENAME = 6
 _SHORTEST_PART = 6
+PLAIN_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 # Addresses and files, which an upstream's error texts name and no configuration can list.
 _PLACES = re.compile(
     r"""
@@ -34,7 +35,7 @@ _PLACES = re.compile(
 class Names:
     """Cleans metadata of one upstream's answers. Immutable."""
 
-    __slots__ = ("_found", "_needles", "_public", "model", "public", "untold")
+    __slots__ = ("_found", "_id_needles", "_needles", "_public", "model", "public", "untold")
 
     def __init__(self, policy: Policy) -> None:
         self.public = policy.public_name
@@ -44,6 +45,7 @@ class Names:
         self.untold = tuple(words)
         self._public = {word.lower() for word in models}
         self._needles = tuple(word.lower().encode() for word in words)
+        self._id_needles = tuple(needle for needle in self._needles if PLAIN_ID.fullmatch(needle))
         self._found = re.compile("|".join(map(_pattern, words)) or r"(?!)", re.IGNORECASE)
 
     def clean_text(self, text: str) -> str:
@@ -69,6 +71,14 @@ class Names:
             return False
         lowered = spelt.lower()
         for needle in self._needles:  # noqa: SIM110 - any() costs more than the whole search
+            if needle in lowered:
+                return False
+        return True
+
+    def is_clean_id(self, plain_id: bytes) -> bool:
+        """Say whether `clean` would keep an id, which is a `PLAIN_ID`: few words can be a part of one."""
+        lowered = plain_id.lower()
+        for needle in self._id_needles:  # noqa: SIM110 - any() costs more than the whole search
             if needle in lowered:
                 return False
         return True

@@ -58,7 +58,10 @@ def most_tokens(body: Body, route: Route, policy: Policy, *, enough: int = 0) ->
     if type(messages) is not str:
         count = len(messages)
         for message in messages:
-            if not _is_plain_message(message):
+            if type(message) is not dict or not _PLAIN_MESSAGE.issuperset(message):
+                return None
+            content = message.get("content")
+            if not (type(content) is str or content is None or _is_text_only(content)):
                 return None
     margin = count * _MESSAGE_TOKENS + policy.template_tokens
     if body.most_bytes is not None and body.most_bytes + margin <= enough:
@@ -84,13 +87,6 @@ def _with_prompt(counted: Body, text: str) -> bytes:
     one = counted.only(*counted.values)
     one.put("prompt", text)
     return one.encoded()
-
-
-def _is_plain_message(message: Any) -> bool:
-    if type(message) is not dict or not _PLAIN_MESSAGE.issuperset(message):
-        return False
-    content = message.get("content")
-    return content is None or type(content) is str or _is_text_only(content)
 
 
 def _is_text_only(content: Any) -> bool:

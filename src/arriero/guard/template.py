@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from arriero.guard.names import Names
+from arriero.guard.names import PLAIN_ID, Names
 
 MAX_FORMS = 8
 MAX_BYTES = 64 << 10
@@ -33,7 +33,6 @@ _HOLE = re.compile(
     rb'|"id": ?"(?P<id>[A-Za-z0-9_-]{1,64})"'
     rb'|"(?:created|[a-z]+_tokens)": ?(?P<number>[0-9]{1,15})(?=[,}])'
 )
-_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 _NUMBER = re.compile(rb"(?:0|[1-9][0-9]{0,14})(?=[,}])")
 _PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
 # What a strict JSON parser takes inside a string: no control characters, no lone surrogates.
@@ -139,7 +138,7 @@ class Form:
             if holes[index].translate(None, _PLAIN) and not _is_text(holes[index]):
                 return None
         for index in self._ids:
-            if not names.is_surely_clean(holes[index]):
+            if not names.is_clean_id(holes[index]):
                 return None
         return self._told % holes
 
@@ -281,8 +280,8 @@ def _end_of_text(block: bytes, place: int, names: Names) -> int:
 
 
 def _end_of_id(block: bytes, place: int, names: Names) -> int:
-    found = _ID.match(block, place)
-    return found.end() if found is not None and names.is_surely_clean(found[0]) else -1
+    found = PLAIN_ID.match(block, place)
+    return found.end() if found is not None and names.is_clean_id(found[0]) else -1
 
 
 def _end_of_number(block: bytes, place: int, names: Names) -> int:

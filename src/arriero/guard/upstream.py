@@ -148,12 +148,12 @@ class Upstream:
             self._idle.remove(connection)
 
     def _message(self, request: Request) -> bytes:
-        begin = b"%b %b%b HTTP/1.1\r\nhost: %b\r\n%b" % (
-            request.method, self._prefix, request.path, self._host, request.lines
+        method, path, lines, body = request.method, request.path, request.lines, request.body
+        if method == b"GET":
+            return b"GET %b%b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (self._prefix, path, self._host, lines)
+        return b"%b %b%b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n%b" % (
+            method, self._prefix, path, self._host, lines, len(body), body
         )  # fmt: skip
-        if request.method == b"GET":
-            return begin + b"\r\n"
-        return b"%bcontent-length: %d\r\n\r\n%b" % (begin, len(request.body), request.body)
 
 
 async def _answer(connection: Connection, message: bytes) -> Answer:

@@ -52,6 +52,8 @@ class _Answered(NamedTuple):
     prompt_tokens: Count
     generation_tokens: Count
     latency: Series
+    finished: dict[str, Count]
+    """By the reason."""
 
 
 class Observer:
@@ -176,7 +178,7 @@ class Observer:
             self._count_meter(record.model, meter, exchange.began_at)
         if record.guarded is not None:
             if reason := record.guarded.finish_reason:
-                self.finished.add((record.model, reason))
+                (answered.finished.get(reason) or self._finish(answered, record.model, reason)).value += 1
             if record.is_streamed:
                 self._count_stream((record.model,), record.guarded.num_pieces, exchange, now)
         if not record.error:
@@ -196,9 +198,13 @@ class Observer:
     def _answer(self, model: str) -> _Answered:
         labels = (model,)
         answered = self._answered[model] = _Answered(
-            self.prompt_tokens.of(labels), self.generation_tokens.of(labels), self.latency.of(labels)
+            self.prompt_tokens.of(labels), self.generation_tokens.of(labels), self.latency.of(labels), {}
         )
         return answered
+
+    def _finish(self, answered: _Answered, model: str, reason: str) -> Count:
+        count = answered.finished[reason] = self.finished.of((model, reason))
+        return count
 
     def _count_meter(self, model: str, meter: Meter, began_at: float) -> None:
         labels = (model,)

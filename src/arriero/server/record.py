@@ -40,6 +40,7 @@ _USUAL_END = re.compile(
 )
 NOTHING = Usage()
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+_FINISH_WORDS = {reason.encode(): reason for reason in FINISH_REASONS}
 
 
 class Meter:
@@ -164,8 +165,7 @@ class GuardedMeter(msgspec.Struct, eq=False, gc=False):
         else:
             self._usage = _told_usage(tail) or Usage(_estimated(self._prompt_size), self.num_pieces)
             found = None if start < 0 else _FINISH.match(tail, start)
-        word = found[1].decode() if found else ""
-        self._finish_reason = word if word in FINISH_REASONS else ""
+        self._finish_reason = "" if found is None else _FINISH_WORDS.get(found[1], "")
 
 
 def _told_usage(tail: bytes) -> Usage | None:

@@ -41,6 +41,9 @@ BACKLOG = 2048
 WATCH_S = 1.0
 """How often the file of the configuration is looked at, if that is wanted."""
 INTERRUPTED = 130
+YOUNG_OBJECTS = 20_000
+"""More new objects than old ones went before the collector looks. Requests under way are no garbage: with
+its 700 each wave of them would be looked over many times."""
 
 
 class Source(NamedTuple):
@@ -137,6 +140,7 @@ async def _serve(
             await serving.edge.start(listener, None if certificate is None else certificate.context)
             gc.collect()
             gc.freeze()  # what is there now stays: later collections need not look at it
+            gc.set_threshold(YOUNG_OBJECTS)
             announce(f"Arriero is ready at {address(listener, config.server.scheme)}")
             notifier.ready("serving")
             async with notifier.watched(), reloading(serving, notifier, source, wanted, certificate):

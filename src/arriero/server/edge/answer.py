@@ -75,11 +75,18 @@ def opening(
     """
     lines = _known_lines(status, headers) if isinstance(headers, tuple) else _lines(status, headers)
     text, told_length, closes = lines
-    length = length if told_length is None else told_length
-    framing = _framing(status, is_head, is_http11, length)
+    if told_length is not None:
+        length = told_length
+    is_bodyless = status in BODYLESS_STATUSES
+    if is_head or is_bodyless:
+        framing = BODYLESS
+    elif length is not None:
+        framing = LENGTH
+    else:
+        framing = CHUNKED if is_http11 else UNTIL_CLOSE
     stays_open = stays_open and not closes and framing is not UNTIL_CLOSE
     head = text + also
-    if length is not None and status not in BODYLESS_STATUSES:
+    if length is not None and not is_bodyless:
         head += b"content-length: %d\r\n" % length
     elif framing is CHUNKED:
         head += b"transfer-encoding: chunked\r\n"
@@ -108,14 +115,6 @@ def _lines(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Lines:
 
 
 _known_lines = lru_cache(maxsize=MAX_KNOWN)(_lines)
-
-
-def _framing(status: int, is_head: bool, is_http11: bool, length: int | None) -> Framing:
-    if is_head or status in BODYLESS_STATUSES:
-        return BODYLESS
-    if length is not None:
-        return LENGTH
-    return CHUNKED if is_http11 else UNTIL_CLOSE
 
 
 def chunk(data: bytes) -> bytes:

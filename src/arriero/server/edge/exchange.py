@@ -199,7 +199,15 @@ class Exchange:
             return
         if self._framing is UNSTARTED:
             raise RuntimeError("the answer is not started")
-        head = self._open(len(data)) if self._framing is OPENING else b""
+        head = b""
+        if self._framing is OPENING:
+            head = self._open(len(data))
+            if self._framing is LENGTH and self._left == len(data):  # all of it, as nearly always
+                self.sent_bytes = len(data)
+                self._framing = ENDED
+                self._transport.write(head + data)
+                self._carrier.ended(stays_open=self._stays_open)
+                return
         last = self._framed(data) if data else b""
         if self._framing is LENGTH and self._left:
             self.abort()  # shorter than announced
