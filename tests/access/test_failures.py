@@ -27,6 +27,7 @@ def test_a_minutes_worth_may_come_at_once_and_then_evenly() -> None:
     assert refused(failures, HOST, 9.0) == 1
     assert [refused(failures, HOST, 10.0) for _ in range(2)] == [0, 10]
     assert [refused(failures, HOST, 1000.0) for _ in range(7)] == [0] * 6 + [10]
+    assert [refused(failures, "192.0.2.8", now, per_minute=1) for now in (0.0, 59.5, 60.0)] == [0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,7 @@ def test_a_minutes_worth_may_come_at_once_and_then_evenly() -> None:
         (HOST, "192.0.2.8", False),
         (HOST, f"::ffff:{HOST}", True),
         ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", True),
         ("2001:db8::1", "2001:db8:0:1::1", False),
         ("fe80::1%eth0", "fe80::2%eth0", True),
         ("a socket", "a socket", True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,52 @@ async def test_unknown_names_do_not_make_us_ask_all_the_time(tmp_path: Path) -> 
     file.write_bytes(renamed(NEWER, "2"))
     assert not await is_taken(ring, signed(NEWER, "2"))
     assert await is_taken(ring, signed(KEYS, "1"))
+
+
+async def test_who_comes_while_the_keys_are_read_waits_for_them(tmp_path: Path) -> None:
+    """The first tokens after a start come together; all of them are taken, with one reading."""
+    file = tmp_path / "jwks.json"
+    file.write_bytes(renamed(KEYS, "1"))
+    ring = keyring(retry_s=3600, jwks_file=file)
+
+    assert await asyncio.gather(*(is_taken(ring, signed(KEYS, "1")) for _ in range(3))) == [True] * 3
+
+
+@pytest.mark.parametrize(("size", "expected"), [(262_144, True), (262_145, False)])
+async def test_a_document_has_a_bound(tmp_path: Path, size: int, expected: bool) -> None:
+    """Read or fetched, one of 256 KiB is taken and one byte more is not, whatever it says."""
+    document = renamed(KEYS, "1").ljust(size)
+    (tmp_path / "jwks.json").write_bytes(document)
+    with FileServer(document) as server:
+        rings = keyring(jwks_file=tmp_path / "jwks.json"), keyring(jwks_url=server.url("/jwks"))
+
+        assert [await is_taken(ring, signed(KEYS, "1")) for ring in rings] == [expected] * 2
+
+
+@pytest.mark.parametrize(("place", "is_found"), [(63, True), (64, False)])
+def test_a_document_has_at_most_64_keys(place: int, is_found: bool) -> None:
+    """Those after them are not looked at."""
+    keys = [None] * place + json.loads(renamed(KEYS, "1"))["keys"]
+    document = json.dumps({"keys": keys}).encode()
+
+    if is_found:
+        assert [key.kid for key in key_set(document, "RS256")] == ["1"]
+    else:
+        with pytest.raises(ValueError, match="no usable key"):
+            key_set(document, "RS256")
+
+
+@pytest.mark.parametrize(("bits", "is_usable"), [(2047, False), (2048, True)])
+def test_a_short_key_is_not_used(bits: int, is_usable: bool) -> None:
+    """2048 bits is the least for RSA."""
+    modulus = b64((2 ** (bits - 1) + 1).to_bytes(256, "big"))
+    document = json.dumps({"keys": [{"kty": "RSA", "n": modulus, "e": "AQAB"}]}).encode()
+
+    if is_usable:
+        assert len(key_set(document, "RS256")) == 1
+    else:
+        with pytest.raises(ValueError, match="no usable key"):
+            key_set(document, "RS256")
 
 
 async def test_a_pem_file_is_one_key_for_all_names(tmp_path: Path) -> None:

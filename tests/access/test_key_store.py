@@ -106,11 +106,24 @@ def test_a_name_is_short_and_can_be_printed(store: KeyStore, name: str) -> None:
     assert refused.value.param == "name"
 
 
-@pytest.mark.parametrize("expires_at", [-1.0, 100.0, 1e12, 1e300])
+@pytest.mark.parametrize("expires_at", [-1.0, 100.0, 253_402_300_800.0, 1e12, 1e300])
 def test_no_key_is_made_that_ends_too_early_or_never(store: KeyStore, expires_at: float) -> None:
     """Somebody has mixed up the times, or their units."""
     with pytest.raises(InvalidRequest):
         store.create(NewKey("bob", expires_at=expires_at), 100.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "expires_at"), [("b", None), ("b" * 100, 100.1), ("é b", 253_402_300_799.0)]
+)
+def test_names_and_ends_at_their_bounds_are_taken(
+    store: KeyStore, name: str, expires_at: float | None
+) -> None:
+    """A hundred characters, and the last second of the year 9999; the hint is how the secret begins."""
+    key, secret = store.create(NewKey(name, expires_at=expires_at), 100.0)
+
+    assert (key.name, key.expires_at, key.hint) == (name, expires_at, secret[:12])
+    assert store.list() == [key]
 
 
 def test_several_processes_may_make_the_file_at_once(tmp_path: Path) -> None:

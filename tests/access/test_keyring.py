@@ -12,7 +12,7 @@ from tests.access.forge import NOW, SECRET, claims, hs, token
 from arriero.access.jwt import Expected, SharedSecret
 from arriero.access.key_store import KeyStore, NewKey
 from arriero.access.keyring import BAD_TOKEN, MISTYPED, NO_TOKEN, Keyring, Signer
-from arriero.access.principal import EVERYTHING, Grants, Principal, Source, may
+from arriero.access.principal import EVERYTHING, Grants, Need, Principal, Source, may
 from arriero.config.auth import KeyLimits
 from arriero.config.load import parse_config
 from arriero.errors import Unauthorized
@@ -151,6 +151,16 @@ def test_what_lasts_longer_is_looked_at_again(tmp_path: Path) -> None:
                 held.append(None)
 
     assert held == [Source.NOBODY, Source.CONFIG, None, None]
+
+
+def test_whoever_is_known_is_bound_by_what_tasks_need() -> None:
+    """A right to a task alone is none where the task reads a memory, however its bearer is known."""
+    needs = {"task/t": (Need("read", "memory/m"),)}
+    keyring = Keyring(["sesame"], public=True, signers=(SIGNER,), needs=needs, clock=lambda: NOW)
+    bearers = [keyring.identify(one) for one in (None, "sesame", text(tasks=["t"], memories=[]))]
+
+    assert [bearer.needs for bearer in bearers] == [needs] * 3
+    assert [may(bearer, "use", "task/t") for bearer in bearers] == [True, True, False]
 
 
 @pytest.mark.parametrize("source", list(Source))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from arriero.access.limits import DAY_S, Limiter, Usage
+from arriero.access.limits import DAY_S, MAX_IDLE, Limiter, Usage
 from arriero.access.principal import Principal
 from arriero.config.auth import KeyLimits
 from arriero.errors import RateLimited
@@ -58,6 +58,55 @@ def test_tokens_may_be_overdrawn_once_and_are_waited_for() -> None:
     assert refused.value.retry_after_s == 41
     assert not admitted(limiter, bob, NOON + 40)
     assert admitted(limiter, bob, NOON + 41)
+
+
+def test_what_a_long_request_used_is_not_paid_by_the_time_it_took() -> None:
+    """Tokens are drawn when they are told, with their day's budget: the minutes before have paid nothing."""
+    limiter, bob = Limiter(), bearer(tokens_per_minute=60, tokens_per_day=200)
+    evening = NOON + DAY_S / 2 - 1
+    admission = limiter.admit(bob, evening)
+    admission.charge(100, evening + 600)
+
+    assert not admitted(limiter, bob, evening + 640)
+    assert admitted(limiter, bob, evening + 641)
+    admission.charge(99, evening + 641)
+    assert admitted(limiter, bob, evening + 1000)
+    admission.charge(1, evening + 1000)
+    assert not admitted(limiter, bob, evening + 2000)
+
+
+def test_a_request_that_is_withdrawn_costs_nothing() -> None:
+    """Neither a request of the minute nor a place, and never more than it took."""
+    limiter, bob = Limiter(), bearer(requests_per_minute=2, concurrent_requests=1)
+    for _ in range(3):
+        limiter.admit(bob, NOON).withdraw()
+
+    assert [admitted(limiter, bob, NOON) for _ in range(3)] == [True, True, False]
+
+
+def test_others_are_told_what_was_charged() -> None:
+    """Once for each charge, with who is to pay."""
+    told: list[tuple[str, int]] = []
+    limiter = Limiter(charged=lambda principal, tokens: told.append((principal.tenant, tokens)))
+    admission = limiter.admit(bearer(), NOON)
+    admission.charge(7, NOON)
+    admission.charge(8, NOON)
+
+    assert told == [("bob", 7), ("bob", 8)]
+
+
+def test_the_older_half_of_the_idle_is_forgotten() -> None:
+    """Counts have a bound; who is running, or was here lately, keeps its own."""
+    spent = {
+        f"k{number}": Usage(day=20_000, day_tokens=1, updated_at=number, running=int(number == 0))
+        for number in range(MAX_IDLE)
+    }
+    limiter = Limiter(spent)
+    limiter.admit(bearer("new"), NOON).end()
+
+    numbers = (0, 1, MAX_IDLE // 2, MAX_IDLE // 2 + 1, MAX_IDLE - 1)
+    asked = [admitted(limiter, bearer(f"k{number}", tokens_per_day=1), NOON) for number in numbers]
+    assert asked == [False, True, True, False, False]
 
 
 def test_places_are_given_back_once() -> None:

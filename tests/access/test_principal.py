@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
+import msgspec
 import pytest
 
 from arriero.access.principal import EVERYTHING, Grants, Names, Need, Principal, may, needs_of
@@ -83,6 +84,17 @@ def test_whoever_is_not_known_may_do_nothing() -> None:
     asked = product(ACTIONS, RESOURCES)
     assert [pair for pair in asked if may(Principal(), *pair)] == []
     assert may(Principal(grants=EVERYTHING), "use", "model/any")
+
+
+def test_a_misspelt_grant_is_no_grant() -> None:
+    """A list that is absent opens all names, so a wrong word must not pass for an absent list."""
+    with pytest.raises(msgspec.ValidationError, match="task"):
+        msgspec.convert({"task": []}, Grants)
+
+
+def test_a_principal_can_be_logged() -> None:
+    """The digest by which its key is looked up is not told."""
+    assert "digest" not in repr(Principal(digest=b"abcd"))
 
 
 CONFIG = """

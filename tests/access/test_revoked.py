@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tests.access.forge import NOW, SECRET, claims, hs, token
 
 from arriero.access.jwt import Expected, InvalidToken, SharedSecret
 from arriero.access.keyring import Keyring, Signer
-from arriero.access.revoked import RevokedTokens
+from arriero.access.revoked import MAX_BYTES, RevokedTokens
 from arriero.config.load import parse_config
 from arriero.errors import ConfigError, Unauthorized
 
@@ -102,6 +103,23 @@ def test_a_server_does_not_begin_without_its_file(tmp_path: Path) -> None:
         RevokedTokens(missing)
     with pytest.raises(ConfigError, match=r"jwt_revoked_file: there is no file .*none\.txt"):
         parse_config(f'[auth]\njwt_revoked_file = "{missing}"\n', {})
+
+
+@pytest.mark.parametrize(
+    ("size", "start", "message"),
+    [(MAX_BYTES, b"", None), (MAX_BYTES + 1, b"", "larger than 16777216 bytes"), (2, b"\xff", "not UTF-8")],
+)
+def test_a_file_has_a_bound_and_is_text(tmp_path: Path, size: int, start: bytes, message: str | None) -> None:
+    """A file of the bound is read, one byte more is not, nor is one that is no text."""
+    file = tmp_path / "revoked.txt"
+    file.write_bytes(start)
+    os.truncate(file, size)
+
+    if message is None:
+        assert not RevokedTokens(file).holds("a-1")
+    else:
+        with pytest.raises(ConfigError, match=message):
+            RevokedTokens(file)
 
 
 def test_the_configuration_reaches_the_keyring(tmp_path: Path) -> None:

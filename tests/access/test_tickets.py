@@ -39,8 +39,18 @@ def test_tickets_are_bounded_and_old_ones_make_room() -> None:
     """Who collects tickets cannot fill the memory, nor lock others out for longer than a ticket lives."""
     tickets = Tickets(max_tickets=2)
     tickets.issue(BOB, None, 100.0)
-    tickets.issue(BOB, None, 110.0)
+    young = tickets.issue(BOB, None, 110.0)
 
     with pytest.raises(Overloaded):
         tickets.issue(BOB, None, 120.0)
     assert tickets.redeem(tickets.issue(BOB, None, 130.0), CHAT, 131.0) == BOB
+    assert tickets.redeem(young, CHAT, 131.0) == BOB
+
+
+def test_a_ticket_cannot_be_guessed() -> None:
+    """It bears 256 random bits, and no two are equal."""
+    tickets = Tickets()
+    issued = {tickets.issue(BOB, None, 100.0) for _ in range(100)}
+
+    assert len(issued) == 100
+    assert {len(ticket) for ticket in issued} == {43}

@@ -94,6 +94,17 @@ def test_unknown_members_are_left_out() -> None:
     assert json.loads(checked.body)["sampler"] == 2
 
 
+def test_few_of_the_members_that_are_left_out_are_named() -> None:
+    """Sixteen, with 64 characters each, however many and long they are."""
+    unknown = [f"{number:02}{'x' * 80}" for number in range(17)]
+    members = ",".join(f'"{name}":1' for name in unknown)
+
+    checked = check(Route.CHAT, f"{{{TEXT[Route.CHAT]},{members}}}")
+
+    assert checked.dropped == tuple(name[:64] for name in unknown[:16])
+    assert checked.members.keys() == json.loads(checked.body).keys() == {"messages", "model", "max_tokens"}
+
+
 @pytest.mark.parametrize("prompt", ["[1,2,3]", "[[1],[2,3]]", '["a","b"]'])
 def test_prompts_of_every_form_pass(prompt: str) -> None:
     """Prompts may be texts or tokens, one or several."""
@@ -105,6 +116,25 @@ def test_prompts_of_every_form_pass(prompt: str) -> None:
 def test_choices_of_an_answer_are_known() -> None:
     """The completions of an answer are as many as its prompts times `n`."""
     assert check(Route.COMPLETIONS, '{"prompt":["a","b"],"n":3}').choices == 6
+
+
+@pytest.mark.parametrize(
+    ("members", "choices"),
+    [('"n":null', 1), ('"best_of":1', 1), ('"n":2,"best_of":2', 2), ('"n":1,"best_of":null', 1)],
+)
+def test_one_completion_is_made_unless_more_are_asked(members: str, choices: int) -> None:
+    """What is null was not asked; as many may be generated as are returned."""
+    assert check(Route.COMPLETIONS, f"{{{TEXT[Route.COMPLETIONS]},{members}}}").choices == choices
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("0", "at least 1, it is 0"), ("5", "at most 4, it is 5"), ("1" * 40, "at most 4, it is far out of")],
+)
+def test_a_refusal_names_the_number(value: str, message: str) -> None:
+    """As it was sent, unless it would fill the message."""
+    with pytest.raises(InvalidRequest, match=f"`n` must be {message}"):
+        sent(Route.COMPLETIONS, f'"n":{value}')
 
 
 @pytest.mark.parametrize(("stream", "is_stream"), [("true", True), ("false", False), ("null", False)])
@@ -202,6 +232,51 @@ def test_over_limit_is_refused_where_cropping_is_off(
         )
 
     assert caught.value.param == refused
+
+
+@pytest.mark.parametrize(
+    ("members", "prompt_tokens", "is_cropped"),
+    [
+        ('"seed":1', 1, False),
+        ('"seed":1', 4000, False),
+        ('"max_tokens":10', 1, False),
+        ('"max_tokens":1025', 1, True),
+        ('"max_tokens":96', 4000, False),
+        ('"max_tokens":97', 4000, True),
+    ],
+)
+def test_a_caller_is_told_of_fewer_tokens_than_it_asked_for(
+    members: str, prompt_tokens: int, is_cropped: bool
+) -> None:
+    """Not where it asked for none, nor where it gets exactly what it asked for."""
+    checked = check(Route.CHAT, f"{{{TEXT[Route.CHAT]},{members}}}")
+
+    assert checked.fitted(prompt_tokens).is_cropped is is_cropped
+
+
+def test_rejecting_policy_takes_what_just_fits() -> None:
+    """A limit of the policy's bound, with as many tokens at least, and one that fills the context."""
+    members = f'"max_tokens":{LIMIT},"min_tokens":{LIMIT}'
+    checked = check(Route.CHAT, f"{{{TEXT[Route.CHAT]},{members}}}", over_limit=OverLimit.REJECT)
+
+    assert checked.fitted(4096 - LIMIT).max_tokens == LIMIT
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "prompt_tokens", "error"),
+    [(0, 4096, None), (0, 4097, ContextOverflow), (1, 4096, ContextOverflow), (-1, 1, InvalidRequest)],
+)
+def test_scoring_needs_no_room_for_a_completion(
+    max_tokens: int, prompt_tokens: int, error: type[Exception] | None
+) -> None:
+    """A prompt that is only echoed may fill the context; less than nothing is no number of tokens."""
+    text = json.dumps({"prompt": [1] * prompt_tokens, "echo": True, "max_tokens": max_tokens})
+
+    if error is None:
+        assert check(Route.COMPLETIONS, text, allow_logprobs=True).max_tokens == max_tokens
+    else:
+        with pytest.raises(error):
+            check(Route.COMPLETIONS, text, allow_logprobs=True)
 
 
 def test_rejecting_policy_still_sets_a_limit() -> None:

@@ -69,3 +69,21 @@ def test_a_failed_commit_leaves_no_transaction_open(file: SqliteFile) -> None:
         connection.execute("insert into child values (1)")
 
     assert count(file) == 0
+
+
+def test_what_was_kept_is_on_the_disk(file: SqliteFile) -> None:
+    """Each commit is synced, log and all: 2 is what SQLite calls full."""
+    with file.transaction() as connection:
+        settings = [
+            connection.execute(f"pragma {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
+        ]
+
+    assert settings == ["wal", 2]
+
+
+def test_a_closed_file_takes_nothing(file: SqliteFile) -> None:
+    """Writing to it is a fault of ours; closing it twice is none."""
+    file.close()
+
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        count(file)

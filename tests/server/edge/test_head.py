@@ -51,6 +51,7 @@ def test_a_head_is_taken_apart() -> None:
     [
         (b"Connection: close\r\n", "keeps_alive", False),
         (b"Connection: keep-alive, Close\r\n", "keeps_alive", False),
+        (b"Connection: keep-alive\r\nConnection: close\r\n", "keeps_alive", False),
         (b"Connection: keep-alive\r\n", "keeps_alive", True),
         (b"Transfer-Encoding: Chunked\r\n", "is_chunked", True),
         (b"Upgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n", "is_upgrade", True),
