@@ -194,6 +194,7 @@ def heading(options: argparse.Namespace) -> dict[str, str]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": git.stdout.strip() or "none",
         "machine": f"{machine.CPUS} CPUs, {machine.cpu_name()}",
+        "interpreter": machine.interpreter(),
         "command": " ".join(["benchmarks/run", *sys.argv[1:]]),
         "peer": f"llama-server {server.version(options.peer)}, environment {options.peer_env or 'as it is'}",
     }

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.machine import interpreter
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -257,7 +259,7 @@ def turned(names: Sequence[str], number: int) -> list[str]:
 
 def markdown(measured: Sequence[Figures]) -> str:
     """Return the tables."""
-    lines = [f"{platform.processor() or platform.machine()}, Python {platform.python_version()}"]
+    lines = [f"{platform.processor() or platform.machine()}, {interpreter()}"]
     for size in sorted({one.size for one in measured}):
         lines += ["", f"### {size:,} chunks", "", HEAD, "|---" * HEAD.count(" | ") + "|---|"]
         lines += [row(one) for one in measured if one.size == size]
