@@ -75,6 +75,10 @@ class Budget:
         self.bound(size)
         self._spend(size)
 
+    def forget(self) -> None:
+        """Let go of the values that were seen."""
+        self._sizes.clear()
+
     def size(self, value: object) -> int:
         """Return how long a value is about, written out."""
         match value:

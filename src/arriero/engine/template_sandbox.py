@@ -60,10 +60,13 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         template = Template.from_code(self, code, self.make_globals(None))
         pieces: list[str] = []
         length = 0
-        for piece in template.generate(**values):
-            pieces.append(piece)
-            length += len(piece)
-            self.budget.bound(length)
+        try:
+            for piece in template.generate(**values):
+                pieces.append(piece)
+                length += len(piece)
+                self.budget.bound(length)
+        finally:
+            self.budget.forget()  # an environment is full of circles, and waits for the garbage collector
         return "".join(pieces)
 
     def step(self, chars: int) -> str:

@@ -188,19 +188,22 @@ class Replicas:
         """
         tried = set() if refused_by is None else {refused_by}
         self.num_failovers += len(tried)
-        failure: ServiceError = Unavailable("no upstream of this model can be reached; try again later")
+        # In a list, as a name in this frame would make a circle with the trace of what is raised.
+        failure: list[ServiceError] = [
+            Unavailable("no upstream of this model can be reached; try again later")
+        ]
         while True:
             index = self._balancer.choose(affinity, tried)
             if index is None:
-                raise failure
+                raise failure.pop()
             tried.add(index)
             is_last = len(tried) >= min(MAX_TRIES, self.num_upstreams)
             try:
                 reply = await self._send_to(index, request, fresh=fresh)
             except (Unreachable, Unanswered, ConnectTimeout) as exc:
-                failure = exc
                 if is_last:
                     raise
+                failure[:] = [exc]
                 self.num_failovers += 1
                 continue
             if is_last or reply.head.status not in _ELSEWHERE or self._balancer.choose(None, tried) is None:

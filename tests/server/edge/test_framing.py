@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from arriero.server.edge.framing import ChunkedBody, SizedBody
+from arriero.server.edge.framing import SMALL_CHUNK, SPARE_BYTES, ChunkedBody, SizedBody
 from arriero.server.edge.refusal import Refused
 
 
@@ -72,3 +72,14 @@ def test_bad_chunks_are_refused_at_any_cut(data: bytes) -> None:
             fed(ChunkedBody(), *pieces)
 
         assert caught.value.status == 400
+
+
+def test_many_tiny_chunks_are_refused() -> None:
+    """As many as cost nothing pass, and any number of those that are large enough."""
+    most = SPARE_BYTES // (SMALL_CHUNK - 1)
+    assert len(fed(ChunkedBody(), b"1\r\n \r\n" * most)[0]) == most
+    assert fed(ChunkedBody(), b"10\r\n0123456789abcdef\r\n" * 2 * most + b"0\r\n\r\n")[2]
+    with pytest.raises(Refused, match="chunks of less than 16 bytes"):
+        fed(ChunkedBody(), b"1\r\n \r\n" * (most + 1))
+    with pytest.raises(Refused):  # what was large before does not pay for all that comes
+        fed(ChunkedBody(), b"fffff\r\n" + b" " * 0xFFFFF + b"\r\n", b"1\r\n \r\n" * (most + 1))

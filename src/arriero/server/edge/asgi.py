@@ -123,6 +123,9 @@ class HttpCall:
                 fail(exchange)
             if self._finished is not None:
                 self._finished(exchange, scope)
+            exchange.on_gone = exchange.on_writable = (
+                None  # else the two would wait for the garbage collector
+            )
 
     # What the connection tells.
 

@@ -325,6 +325,7 @@ class Connection(asyncio.Protocol):
         """Give the request to the application, with what has come of its body."""
         assert self._exchange is not None
         self._handler = None
+        self._exchange.body = b""
         self._call = HttpCall(self._edge.app, self._exchange, self, self._edge.address, self._edge.finished)
         self._edge.spawn(self._call.run())
         for piece in self._gathered:

@@ -12,6 +12,9 @@ from arriero.server.edge.refusal import bad_request
 SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 MAX_SIZE_LINE = 256
 CRLF = b"\r\n"
+SMALL_CHUNK = 16
+SPARE_BYTES = 64 << 10
+"""How far the chunks of a body may stay below `SMALL_CHUNK` bytes each, in sum: each costs 2 µs."""
 
 
 class SizedBody:
@@ -36,10 +39,11 @@ class SizedBody:
 class ChunkedBody:
     """Takes bytes, gives the data in them; `is_complete` once the last chunk was seen."""
 
-    __slots__ = ("_buffer", "_is_last", "_left", "is_complete")
+    __slots__ = ("_buffer", "_is_last", "_left", "_spare", "is_complete")
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._spare = SPARE_BYTES
         self._left = 0
         """Bytes of the current chunk that are still to come, with the CR LF after it."""
         self._is_last = False
@@ -81,6 +85,9 @@ class ChunkedBody:
         if match is None:
             raise bad_request("the size of a chunk is not a hexadecimal number")
         size = int(match[1], 16)
+        self._spare = min(self._spare + size - SMALL_CHUNK, SPARE_BYTES)
+        if self._spare < 0:
+            raise bad_request(f"too many chunks of less than {SMALL_CHUNK} bytes")
         self._is_last = size == 0
         self._left = size + len(CRLF)
 
