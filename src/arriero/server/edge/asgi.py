@@ -123,9 +123,8 @@ class HttpCall:
                 fail(exchange)
             if self._finished is not None:
                 self._finished(exchange, scope)
-            exchange.on_gone = exchange.on_writable = (
-                None  # else the two would wait for the garbage collector
-            )
+            # Else the two would hold each other until the garbage collector comes.
+            exchange.on_gone = exchange.on_writable = None
 
     # What the connection tells.
 
