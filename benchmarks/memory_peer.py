@@ -9,7 +9,6 @@ Runs under the interpreter that has the store; imports nothing of the benchmark.
 
 from __future__ import annotations
 
-import asyncio
 import importlib.metadata
 import json
 import os
@@ -28,10 +27,13 @@ class Arriero:
     package = "arriero"
 
     def __init__(self, folder: Path, dimensions: int) -> None:
+        import uvloop
+
         from arriero.memory.embedded import EmbeddedStore
         from arriero.memory.records import Identity
 
-        self._loop = asyncio.new_event_loop()
+        # The event loop of the server.
+        self._loop = uvloop.new_event_loop()
         identity = Identity(embedder="benchmark", dimensions=dimensions)
         self._store = self._loop.run_until_complete(EmbeddedStore.open(folder / "memory.db", identity))
 
@@ -47,9 +49,17 @@ class Arriero:
     def finish(self) -> None:
         self._loop.run_until_complete(self._store.wait_settled())
 
-    def query(self, vector: Any, limit: int) -> list[int]:
-        hits = self._loop.run_until_complete(self._store.nearest(vector, limit=limit))
-        return [int(hit.document.name) + hit.chunk.ordinal for hit in hits]
+    def answers(self, vectors: Any, limit: int) -> tuple[list[list[int]], list[float]]:
+        return self._loop.run_until_complete(self._answers(vectors, limit))
+
+    async def _answers(self, vectors: Any, limit: int) -> tuple[list[list[int]], list[float]]:
+        found, times = [], []
+        for vector in vectors:
+            begin = time.perf_counter()
+            hits = await self._store.nearest(vector, limit=limit)
+            found.append([int(hit.document.name) + hit.chunk.ordinal for hit in hits])
+            times.append(time.perf_counter() - begin)
+        return found, times
 
     def words(self, query: str, limit: int) -> int:
         return len(self._loop.run_until_complete(self._store.matching(query, limit=limit)))
@@ -59,7 +69,22 @@ class Arriero:
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
 
 
-class Lance:
+class Blocking:
+    """A store whose `query` blocks."""
+
+    def answers(self, vectors: Any, limit: int) -> tuple[list[list[int]], list[float]]:
+        found, times = [], []
+        for vector in vectors:
+            begin = time.perf_counter()
+            found.append(self.query(vector, limit))
+            times.append(time.perf_counter() - begin)
+        return found, times
+
+    def query(self, vector: Any, limit: int) -> list[int]:
+        raise NotImplementedError
+
+
+class Lance(Blocking):
     """LanceDB with the index that its makers recommend for many rows; its defaults for searches."""
 
     package = "lancedb"
@@ -95,7 +120,7 @@ class Lance:
         pass
 
 
-class Chroma:
+class Chroma(Blocking):
     """Chroma in its own folder, with its defaults."""
 
     package = "chromadb"
@@ -125,7 +150,7 @@ class Chroma:
         pass
 
 
-class QdrantLocal:
+class QdrantLocal(Blocking):
     """The local mode of qdrant-client: exact, in Python."""
 
     package = "qdrant-client"
@@ -183,11 +208,8 @@ def ingest(store: Any, command: dict[str, Any]) -> dict[str, Any]:
 def query(store: Any, command: dict[str, Any]) -> dict[str, Any]:
     """Search by vectors, one after the other."""
     vectors = np.load(command["vectors"])[command["first"] : command["first"] + command["count"]]
-    found, times, begin_cpu = [], [], cpu_s()
-    for vector in vectors:
-        begin = time.perf_counter()
-        found.append(store.query(vector, command["limit"]))
-        times.append(time.perf_counter() - begin)
+    begin_cpu = cpu_s()
+    found, times = store.answers(vectors, command["limit"])
     return {"found": found, "times_s": times, "cpu_s": cpu_s() - begin_cpu}
 
 

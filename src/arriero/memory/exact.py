@@ -30,9 +30,18 @@ class Snapshot(NamedTuple):
         """Return the rows from a place on."""
         return Snapshot(self.numbers[first:], self.vectors[first:], self.alive[first:])
 
-    def best(self, vector: NDArray[np.float32], limit: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the numbers and cosines of the most alike rows, dead ones too, best first."""
-        return best(self.numbers, cosines(self.vectors, vector), limit)
+    def best(
+        self, vector: NDArray[np.float32], limit: int, *, above: float = -np.inf
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the numbers and cosines of the most alike rows, dead ones too, best first.
+
+        above: rows whose cosine is not above this one are left out.
+        """
+        numbers, scores = self.numbers, cosines(self.vectors, vector)
+        if above > -np.inf:
+            chosen = np.flatnonzero(scores > above)
+            numbers, scores = numbers[chosen], scores[chosen]
+        return best(numbers, scores, limit) if len(numbers) else (numbers, scores)
 
 
 class ExactVectors:

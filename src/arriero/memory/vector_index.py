@@ -106,11 +106,14 @@ class VectorIndex:
         if graph is None:
             compared, _ = young.best(vector, count)
             return Candidates(compared.tolist(), settled, count >= len(young.numbers))
-        # A row that settles just now is in both.
-        scores = _scores(graph.nearest(vector, min(count, len(graph))))
-        if len(young.numbers):
-            scores |= _scores(young.best(vector, count))
-        numbers = sorted(scores, key=scores.__getitem__, reverse=True)[:count]
+        settled_rows = graph.nearest(vector, min(count, len(graph)))
+        numbers = settled_rows[0].tolist()
+        worst = float(settled_rows[1][-1]) if len(numbers) == count else -np.inf
+        nearer = young.best(vector, count, above=worst)
+        if len(nearer[0]):
+            # A row that settles just now is in both.
+            scores = _scores(settled_rows) | _scores(nearer)
+            numbers = sorted(scores, key=scores.__getitem__, reverse=True)[:count]
         return Candidates(numbers, 0, count >= rows)
 
     def wants_graph(self) -> bool:

@@ -37,6 +37,8 @@ _FEW = 500
 _MORE = 4
 """Candidates above those wanted: for those that are rounded apart in the graph, and those that vanish."""
 _RETRIES = 10
+_SORTED = 64
+"""Scores that Python sorts faster than numpy picks."""
 
 
 class _Found(NamedTuple):
@@ -138,10 +140,10 @@ def _chained(first: Iterable[Block], second: Iterable[Block]) -> Iterable[Block]
 
 
 def _best(blocks: Iterable[Block], vector: NDArray[np.float32], limit: int) -> dict[int, float]:
-    numbers, scores = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-    for block_numbers, vectors in blocks:
-        known, rated = block_numbers, cosines(vectors, vector)
-        if len(numbers):
-            known, rated = np.concatenate([numbers, known]), np.concatenate([scores, rated])
-        numbers, scores = best(known, rated, limit)
-    return dict(zip(numbers.tolist(), scores.tolist(), strict=True))
+    found: list[tuple[float, int]] = []
+    for numbers, vectors in blocks:
+        scores = cosines(vectors, vector)
+        if len(scores) > _SORTED:
+            numbers, scores = best(numbers, scores, limit)
+        found = sorted([*found, *zip((-scores).tolist(), numbers.tolist(), strict=True)])[:limit]
+    return {number: -distance for distance, number in found}
