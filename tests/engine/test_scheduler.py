@@ -305,6 +305,26 @@ def test_an_idle_prefix_makes_way_and_comes_back() -> None:
     assert (again.cached, cache.num_copies) == (60, 1)
 
 
+def test_idle_prefixes_make_way_for_a_long_prompt_at_once() -> None:
+    """Not for a short one, and not what the long one itself uses; all of them come back."""
+    scheduler = make(stored_bytes=1000, long_prefill=200)
+    cache = Cache(scheduler)
+    for id in (1, 2):
+        served_alone(cache, scheduler, sequence(id, range(1000 * id, 1000 * id + 60), continued=False), 1)
+    short = served_alone(cache, scheduler, sequence(3, range(199), continued=False), 3)
+    assert [resident.tokens[0] for resident in scheduler.idle.values()] == [1000, 2000, 0]
+
+    long = sequence(4, [*range(2000, 2060), *range(3000, 3210)])
+    scheduler.add(long)
+    cache.step()
+    assert [resident.tokens[0] for resident in scheduler.idle.values()] == [2000]
+    assert scheduler.cells.used == long.evaluated > long.cached == 60
+
+    scheduler.finish(long)
+    again = served_alone(cache, scheduler, sequence(5, [*short.tokens, 1]), 1)
+    assert (again.cached, cache.num_copies) == (199, 1)
+
+
 def test_of_prefixes_that_begin_alike_the_beginning_is_stored_once() -> None:
     """Conversations over one prelude come back on top of it; what adds next to nothing is not stored."""
     scheduler = make(stored_bytes=1000)
@@ -379,7 +399,9 @@ def test_a_stored_turn_serves_its_tenant_only_and_goes_with_the_next() -> None:
 
 def test_while_nothing_runs_all_but_what_was_used_last_is_put_away() -> None:
     """One prefix at a time, the least recently used first, until few cells are taken."""
-    scheduler = make(cells=4 * KEPT_CELLS, batch_size=KEPT_CELLS, stored_bytes=10_000)
+    scheduler = make(
+        cells=4 * KEPT_CELLS, batch_size=KEPT_CELLS, stored_bytes=10_000, long_prefill=KEPT_CELLS
+    )
     cache = Cache(scheduler)
     for id in (1, 2, 3):
         prompt = range(1000 * id, 1000 * id + KEPT_CELLS // 2)

@@ -24,7 +24,7 @@ from arriero.engine.llama import MAX_SLOTS, Context, Floats, Llama, build_name
 from arriero.engine.plan import MAX_PROMPT_OUTPUTS, CopyIn, CopyOut, Drop, Plan, Row, Share
 from arriero.engine.prompt import Prompts
 from arriero.engine.sampler import sample_rows
-from arriero.engine.scheduler import Limits, Scheduler
+from arriero.engine.scheduler import GPU_LONG_PREFILL, LONG_PREFILL, Limits, Scheduler
 from arriero.engine.sequence import Sequence, State
 from arriero.engine.tally import Tally
 from arriero.engine.threads import Threads, look, usable_cpus
@@ -390,6 +390,7 @@ class Engine:
             idle_cells=max(MIN_IDLE_CELLS, config.cells // 8, config.context_size),
             share_prefixes=self._llama.keeps_every_position,
             stored_bytes=config.stored_bytes,
+            long_prefill=GPU_LONG_PREFILL if config.gpu_layers else LONG_PREFILL,
         )
 
     def _stats(self) -> wire.EngineStats:

@@ -30,6 +30,12 @@ MIN_SHARED = 16
 REST_STEPS = 16
 """An idle prefix that so many steps have not used makes way: attention walks over its cells at each."""
 
+LONG_PREFILL = 256
+"""Prompt tokens for which idle prefixes make way at once: on a CPU the walk costs more than the copying."""
+
+GPU_LONG_PREFILL = 4096
+"""The same on a GPU, where the walk is cheap and copying is not."""
+
 KEPT_CELLS = 512
 """Idle prefixes that stay in the cells while nothing runs: what was used last is likely to be used next."""
 
@@ -43,6 +49,7 @@ class Limits:
         work per batch grows with the square of their number.
     idle_cells: the most that idle prefixes may occupy: attention walks over every used cell.
     stored_bytes: what idle prefixes may take in main memory.
+    long_prefill: prompt tokens for which idle prefixes make way at once.
     """
 
     cells: int
@@ -52,6 +59,7 @@ class Limits:
     idle_cells: int
     share_prefixes: bool = True
     stored_bytes: int = 0
+    long_prefill: int = LONG_PREFILL
 
 
 class Scheduler:
@@ -81,12 +89,16 @@ class Scheduler:
         self._step += 1
         self._admit()
         decoding = [s for s in self.running if s.state is State.DECODE]
-        if decoding and self.store.is_on:
-            self._rest()
+        prompts = [s for s in self.running if s.state is State.PREFILL]
+        if self.store.is_on:
+            if sum(s.pending for s in prompts) >= self.limits.long_prefill:
+                self._clear_the_way()
+            elif decoding:
+                self._rest()
         plan = self.take_operations()
         plan.rows += decode_rows(decoding, self.limits.batch_size)
         room = min(prefill_budget, self.limits.batch_size - plan.num_tokens)
-        plan.rows += prefill_rows([s for s in self.running if s.state is State.PREFILL], room)
+        plan.rows += prefill_rows(prompts, room)
         return plan
 
     def take_operations(self) -> Plan:
@@ -208,6 +220,13 @@ class Scheduler:
             if resident.slot not in sources and self.cells.alone(resident.slot):
                 self._put_away(resident)
                 return
+
+    def _clear_the_way(self) -> None:
+        """Let every idle prefix make way that has cells of its own and serves nothing that runs."""
+        sources = {sequence.source for sequence in self.running}
+        for resident in least_recent(self.idle.values()):
+            if resident.slot not in sources and self.cells.alone(resident.slot):
+                self._put_away(resident)
 
     def _put_away(self, resident: Resident) -> None:
         """Give up the cells of an idle prefix; keep in main memory what no other prefix holds."""

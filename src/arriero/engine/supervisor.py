@@ -369,6 +369,7 @@ def _child_environment() -> dict[str, str]:
     # Compute threads that spin for long starve whoever shares the cores with them, the API process above
     # all; threads that sleep at once lose more in waking up. docs/engine.md has the figures.
     kept.setdefault("GGML_NO_BACKTRACE", "1")  # a debugger would hold up the news that the process has ended
+    kept.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")  # a copy of a prefix would wait for huge pages to be made
     if "OMP_WAIT_POLICY" not in kept:
         kept.setdefault("GOMP_SPINCOUNT", "100000")
     return kept
