@@ -110,5 +110,9 @@ general_settings:
   master_key: sk-benchmark-0123456789
 """)
     command = [options.litellm, "--config", str(config), "--port", str(port), "--host", "127.0.0.1"]
-    env = {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true", "LITELLM_LOG": "ERROR"}
+    env = {
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }
     return Peer("litellm", command, port, is_slow=True, env=env)
