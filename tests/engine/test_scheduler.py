@@ -9,7 +9,7 @@ import pytest
 
 from arriero.engine.plan import CopyIn, CopyOut, Drop, Plan, Share
 from arriero.engine.prefix_store import MOST, PrefixStore, Stored
-from arriero.engine.scheduler import KEPT_CELLS, REST_STEPS, Limits, Scheduler
+from arriero.engine.scheduler import CLEARED_AT_ONCE, KEPT_CELLS, REST_STEPS, Limits, Scheduler
 from arriero.engine.sequence import Sequence, State
 
 
@@ -323,6 +323,24 @@ def test_idle_prefixes_make_way_for_a_long_prompt_at_once() -> None:
     scheduler.finish(long)
     again = served_alone(cache, scheduler, sequence(5, [*short.tokens, 1]), 1)
     assert (again.cached, cache.num_copies) == (199, 1)
+
+
+def test_only_so_many_cells_make_way_in_one_step() -> None:
+    """Running streams wait for the copies; what is left makes way in the next steps."""
+    scheduler = make(
+        cells=8 * CLEARED_AT_ONCE,
+        batch_size=CLEARED_AT_ONCE,
+        idle_cells=4 * CLEARED_AT_ONCE,
+        stored_bytes=4 * CLEARED_AT_ONCE,
+        long_prefill=CLEARED_AT_ONCE,
+    )
+    cache = Cache(scheduler)
+    for id in (1, 2, 3):
+        tokens = range(10_000 * id, 10_000 * id + CLEARED_AT_ONCE - 1)
+        served_alone(cache, scheduler, sequence(id, tokens, continued=False), 3)
+    scheduler.add(sequence(4, range(3 * CLEARED_AT_ONCE)))
+
+    assert [(cache.step(), len(scheduler.idle))[1] for _ in range(3)] == [1, 0, 0]
 
 
 def test_of_prefixes_that_begin_alike_the_beginning_is_stored_once() -> None:

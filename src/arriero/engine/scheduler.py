@@ -36,6 +36,9 @@ LONG_PREFILL = 256
 GPU_LONG_PREFILL = 4096
 """The same on a GPU, where the walk is cheap and copying is not."""
 
+CLEARED_AT_ONCE = 2048
+"""Cells that make way in one step, and few more: running streams wait meanwhile."""
+
 KEPT_CELLS = 512
 """Idle prefixes that stay in the cells while nothing runs: what was used last is likely to be used next."""
 
@@ -222,9 +225,12 @@ class Scheduler:
                 return
 
     def _clear_the_way(self) -> None:
-        """Let every idle prefix make way that has cells of its own and serves nothing that runs."""
+        """Let idle prefixes make way that have cells of their own and serve nothing that runs."""
         sources = {sequence.source for sequence in self.running}
+        least = self.cells.used - CLEARED_AT_ONCE
         for resident in least_recent(self.idle.values()):
+            if self.cells.used <= least:
+                return
             if resident.slot not in sources and self.cells.alone(resident.slot):
                 self._put_away(resident)
 
