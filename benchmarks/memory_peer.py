@@ -15,6 +15,7 @@ import os
 import resource
 import sys
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Arriero:
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
 
 
-class Blocking:
+class Blocking(ABC):
     """A store whose `query` blocks."""
 
     def answers(self, vectors: Any, limit: int) -> tuple[list[list[int]], list[float]]:
@@ -80,8 +81,9 @@ class Blocking:
             times.append(time.perf_counter() - begin)
         return found, times
 
+    @abstractmethod
     def query(self, vector: Any, limit: int) -> list[int]:
-        raise NotImplementedError
+        """Return the ids of the nearest rows."""
 
 
 class Lance(Blocking):

@@ -34,7 +34,7 @@ LONG_PREFILL = 256
 """Prompt tokens for which idle prefixes make way at once: on a CPU the walk costs more than the copying."""
 
 GPU_LONG_PREFILL = 4096
-"""The same on a GPU, where the walk is cheap and copying is not."""
+"""The same on a GPU, where the walk is cheap and copying is not; a guess, not measured."""
 
 CLEARED_AT_ONCE = 2048
 """Cells that make way in one step, and few more: running streams wait meanwhile."""
@@ -95,9 +95,9 @@ class Scheduler:
         prompts = [s for s in self.running if s.state is State.PREFILL]
         if self.store.is_on:
             if sum(s.pending for s in prompts) >= self.limits.long_prefill:
-                self._clear_the_way()
+                self._clear(CLEARED_AT_ONCE, unused_for=0)
             elif decoding:
-                self._rest()
+                self._clear(1, unused_for=REST_STEPS)
         plan = self.take_operations()
         plan.rows += decode_rows(decoding, self.limits.batch_size)
         room = min(prefill_budget, self.limits.batch_size - plan.num_tokens)
@@ -214,22 +214,15 @@ class Scheduler:
 
     # -- idle prefixes
 
-    def _rest(self) -> None:
-        """Let the idle prefix make way that was used least recently, if it stands in the way for long."""
-        sources = {sequence.source for sequence in self.running}
-        for resident in least_recent(self.idle.values()):
-            if self._step - resident.last_used < REST_STEPS:
-                return
-            if resident.slot not in sources and self.cells.alone(resident.slot):
-                self._put_away(resident)
-                return
+    def _clear(self, most: int, *, unused_for: int) -> None:
+        """Let idle prefixes make way that nothing running uses, the least recently used first.
 
-    def _clear_the_way(self) -> None:
-        """Let idle prefixes make way that have cells of their own and serve nothing that runs."""
+        Stop when `most` cells are free by it, or at one that was used within so many steps.
+        """
         sources = {sequence.source for sequence in self.running}
-        least = self.cells.used - CLEARED_AT_ONCE
+        least = self.cells.used - most
         for resident in least_recent(self.idle.values()):
-            if self.cells.used <= least:
+            if self.cells.used <= least or self._step - resident.last_used < unused_for:
                 return
             if resident.slot not in sources and self.cells.alone(resident.slot):
                 self._put_away(resident)
