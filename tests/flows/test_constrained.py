@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -120,6 +121,17 @@ async def frames_of(starter: Served, task: str, prompt: str) -> list[dict[str, A
         while frames[-1]["type"] not in ("stop", "error"):
             frames.append(json.loads(await socket.recv()))
     return frames
+
+
+async def test_the_librarian_always_says_something(client: httpx2.AsyncClient) -> None:
+    """Also what the document does not tell is answered with a line of words, and where they come from."""
+    document = b"asn1_delete_structure frees the memory of a structure, and of all that is below it."
+    await client.put("/v1/memory/documents", params={"name": "free.txt"}, content=document)
+    for question in ("What does asn1_delete_structure do?", "How can I disable a font?", "12"):
+        answer = (await client.get("/v1/task/librarian/completion", params={"prompt": question})).json()
+
+        assert re.fullmatch(r" [A-Z][^\n]{2,250}\n?", answer["text"]), answer
+        assert [citation["name"] for citation in answer["citations"]] == ["free.txt"]
 
 
 async def test_a_conversation_stays_constrained(starter: Served) -> None:
