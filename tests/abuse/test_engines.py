@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -24,8 +25,10 @@ POLL_S = 0.01
 SHORT = {"model": "right", "prompt": "once", "max_tokens": 16, "ignore_eos": True, "temperature": 0}
 RIGHT_CLIENTS = 4
 LEFT_CLIENTS = 4
-LONGEST_MEDIAN_S = 0.25
-"""For a busy machine; the figure tells what it was."""
+MOST_S = 0.01
+"""Beside a few steps and looks, which take longer where the machine does other work."""
+LATEST_S = 0.25
+"""Each of the times, on a busy machine too; the figure tells what it was."""
 
 
 async def is_idle(client: httpx2.AsyncClient, model: str) -> bool:
@@ -33,12 +36,14 @@ async def is_idle(client: httpx2.AsyncClient, model: str) -> bool:
     return bool(said["running"] == 0 == said["waiting"])
 
 
-async def wait_idle(client: httpx2.AsyncClient, model: str) -> float:
-    """Look until nothing runs on a model; return how long that took."""
-    started = time.monotonic()
+async def wait_idle(client: httpx2.AsyncClient, model: str) -> tuple[float, float]:
+    """Look until nothing runs on a model; return how long that took, and how long the last look of it."""
+    started = looked = time.monotonic()
     while not await is_idle(client, model):
-        assert time.monotonic() - started < DEADLINE_S, "the slot is not freed"
-    return time.monotonic() - started
+        looked = time.monotonic()
+        assert looked - started < DEADLINE_S, "the slot is not freed"
+    ended = time.monotonic()
+    return ended - started, ended - looked
 
 
 async def wait_running(client: httpx2.AsyncClient, model: str) -> None:
@@ -48,8 +53,11 @@ async def wait_running(client: httpx2.AsyncClient, model: str) -> None:
         assert time.monotonic() - started < DEADLINE_S, "nothing runs"
 
 
-async def left_after(engines: Engines, client: httpx2.AsyncClient, pause_s: float) -> float:
-    """Begin an endless answer, go away after a while; return how long its slot was held after that."""
+async def left_after(engines: Engines, client: httpx2.AsyncClient, pause_s: float) -> tuple[float, float]:
+    """Begin an endless answer, go away after a while.
+
+    Return how long its slot was held after that, and how much of it is the look that saw it free.
+    """
     async with engines.subject.client() as leaving:
         request = leaving.build_request("POST", "/v1/completions", json=endless("left"))
         response = await leaving.send(request, stream=True)
@@ -68,15 +76,17 @@ async def test_a_client_that_leaves_frees_its_slot(engines: Engines, figures: Fi
     async with engines.subject.client() as client:
         await left_after(engines, client, 0.1)
         began = await counts(client, "left")
-        taken = sorted(
-            [await left_after(engines, client, rng.uniform(0, 0.2)) for _ in range(scaled(DISCONNECTS))]
-        )
+        gc.collect()
+        gc.disable()  # what this process collects is no work of the server
+        try:
+            seen = [
+                await left_after(engines, client, rng.uniform(0, 0.2)) for _ in range(scaled(DISCONNECTS))
+            ]
+        finally:
+            gc.enable()
         ended = await counts(client, "left")
-        started = time.monotonic()
-        for _ in range(20):
-            await counts(client, "left")
-        look_s = (time.monotonic() - started) / 20
 
+    taken, looks = sorted(one for one, _ in seen), sorted(look for _, look in seen)
     step_s = (ended["loop_s"] - began["loop_s"]) / (ended["steps"] - began["steps"])
     figures.tell(
         "slot freed after a disconnect",
@@ -84,10 +94,12 @@ async def test_a_client_that_leaves_frees_its_slot(engines: Engines, figures: Fi
         median_ms=taken[len(taken) // 2] * 1e3,
         p90_ms=taken[len(taken) * 9 // 10] * 1e3,
         worst_ms=taken[-1] * 1e3,
-        of_which_a_look_ms=look_s * 1e3,
+        of_which_the_last_look_median_ms=looks[len(looks) // 2] * 1e3,
+        longest_last_look_ms=looks[-1] * 1e3,
         decode_step_ms=step_s * 1e3,
     )
-    assert taken[len(taken) // 2] < LONGEST_MEDIAN_S
+    assert taken[len(taken) // 2] < MOST_S + 3 * (step_s + looks[len(looks) // 2])
+    assert taken[-1] < LATEST_S
 
 
 async def killed(engines: Engines, number: int) -> None:
