@@ -287,6 +287,7 @@ async def test_prompt_logprobs_cover_the_prompt(model: LocalModel) -> None:
     entries = [entry for piece in pieces for entry in piece.logprobs]
 
     assert [entry.token for entry in entries] == [token.token for token in tokens]
+    assert sum(bool(piece.logprobs) for piece in pieces) > 1
     assert entries[0].logprob is None
     assert all(entry.logprob is not None and entry.logprob <= 0 for entry in entries[1:])
     assert np.mean([entry.logprob for entry in entries[-20:]]) > -1

@@ -10,6 +10,7 @@ from tests.engine.engines import opened
 
 from arriero.core import Delta, FinishReason, GenerateRequest, Span
 from arriero.engine.local import LocalModel
+from arriero.engine.prompt import TOKENS_AT_ONCE
 from arriero.engine.scheduler import REST_STEPS
 from arriero.sampling import SamplingParams, Temperature
 from arriero.testing.tiny_gguf import write_reciting_gguf, write_tiny_gguf, write_tiny_lora
@@ -70,6 +71,18 @@ async def test_short_memory_costs_the_prefixes_that_rest(tmp_path: Path) -> None
     assert (before > 0, after) == (True, 0)
     assert told.usage.completion_tokens == 3 * REST_STEPS
     assert last.usage.cached_tokens == 0
+
+
+async def test_the_tokens_of_a_long_text_come_in_order(tmp_path: Path) -> None:
+    """None, one, a part of the answer and a little more: all come, whatever is asked meanwhile."""
+    weights = write_tiny_gguf(tmp_path / "tiny.gguf")
+    asked = [tuple(range(3, 3 + size)) for size in (0, 1)]
+    asked += [(*(7,) * (size - 1), 8) for size in (TOKENS_AT_ONCE, TOKENS_AT_ONCE + 1, 3 * TOKENS_AT_ONCE)]
+    async with opened(weights, context_size=64, cells=256) as model:
+        jobs = [model.tokenize([Span(tokens=ids)], add_bos=False) for ids in asked]
+        told = [tuple(token.token for token in tokens) for tokens in await asyncio.gather(*jobs)]
+
+    assert told == asked
 
 
 async def test_recited_text_ends_where_it_ends(tmp_path: Path) -> None:

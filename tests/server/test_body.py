@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import msgspec
 import pytest
 
-from arriero.server.body import described
+from arriero.guard.body import LARGE_BYTES
+from arriero.server.body import MAX_PARTS, beside, described, num_parts
 
 BOUND = "[server]\nmax_body_bytes = 1000"
 JSON = {"content-type": "application/json"}
@@ -175,3 +177,50 @@ def test_a_validation_error_names_its_member(body: str, message: str, param: str
         msgspec.json.decode(body, type=Outer)
 
     assert described(caught.value) == (message, param)
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        (b"", 0),
+        (b"12", 0),
+        (b"[1, 2, null, true]", 1),
+        (b'{"a": "b"}', 3),
+        (b'[[], {}, ["a"]]', 5),
+        (rb'["[{\\", "\"[{", "\\\\", []]', 5),
+        (rb'["\\\"[", {"\u005b": "]"}]', 5),
+    ],
+)
+def test_parts_are_counted_outside_of_texts(body: bytes, count: int) -> None:
+    """Lists, objects and texts count; what stands in texts does not, however it is escaped."""
+    assert num_parts(body) == count
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/tokenize", "/v1/task/t/completion"])
+async def test_a_body_of_too_many_parts_is_refused(serving: Any, path: str) -> None:
+    """As many as may be are read, one more is the caller's fault."""
+    known = {"model": "m", "messages": [{"role": "user", "content": "x"}], "text": "x", "prompt": "x"}
+    own = num_parts(msgspec.json.encode({**known, "more": []}))
+    async with serving() as client:
+        fits = await client.post(path, json={**known, "more": [[]] * (MAX_PARTS - own)})
+        above = await client.post(path, json={**known, "more": [[]] * (MAX_PARTS - own + 1)})
+
+    assert (fits.status_code, above.status_code) == (200, 400)
+    assert "more than 100000 lists, objects and texts" in above.text
+
+
+async def test_brackets_and_quotes_in_a_text_are_no_parts(serving: Any) -> None:
+    """A megabyte of code is one text."""
+    body = {"model": "m", "text": "x", "more": '["{' * 150_000}
+    async with serving() as client:
+        answer = await client.post("/v1/tokenize", json=body)
+
+    assert answer.json()["count"] == 1
+
+
+async def test_much_work_is_done_in_a_thread() -> None:
+    """Of a size from which on it would hold up the event loop, and only then."""
+    here = threading.get_ident()
+
+    assert await beside(LARGE_BYTES - 1, threading.get_ident) == here
+    assert await beside(LARGE_BYTES, threading.get_ident) != here

@@ -20,8 +20,8 @@ from arriero.engine.constraints import Constraints, Masks
 from arriero.engine.dry import Breakers, breaker_sequences
 from arriero.engine.embedding import EmbeddingQueue
 from arriero.engine.generation import Generation
-from arriero.engine.llama import MAX_SLOTS, Context, Floats, Llama, build_name
-from arriero.engine.plan import MAX_PROMPT_OUTPUTS, CopyIn, CopyOut, Drop, Plan, Row, Share
+from arriero.engine.llama import MAX_SLOTS, Context, Llama, build_name
+from arriero.engine.plan import MAX_PROMPT_OUTPUTS, CopyIn, CopyOut, Drop, Plan, Share
 from arriero.engine.prompt import Prompts
 from arriero.engine.sampler import sample_rows
 from arriero.engine.scheduler import GPU_LONG_PREFILL, LONG_PREFILL, Limits, Scheduler
@@ -164,7 +164,8 @@ class Engine:
             case wire.Embed(id, inputs, normalize):
                 self._embeddings.add(id, inputs, normalize)
             case wire.Tokenize(id, prompt, add_bos):
-                self._emit(wire.Tokens(id, self._prompts.described(prompt, add_bos)))
+                for tokens, is_last in self._prompts.described(prompt, add_bos):
+                    self._emit(wire.Tokens(id, tokens, is_last))
             case wire.Detokenize(id, tokens):
                 self._emit(wire.Text(id, self._prompts.text(tokens)))
             case wire.Shrink():
@@ -284,7 +285,9 @@ class Engine:
         for row, end in zip(plan.rows, ends, strict=True):
             generation = self._generations[row.sequence.id]
             if row.sequence.all_outputs:
-                self._read_prompt(generation, row, logits[end - row.count : end])
+                first = row.sequence.evaluated - row.count
+                told = generation.on_prompt_logits(logits[end - row.count : end], first)
+                deltas += [(row.sequence.id, delta) for delta in told]
             if row.sequence.pending:
                 continue
             if generation.wants_tokens:
@@ -324,12 +327,6 @@ class Engine:
             return []
         self._tally.completion_tokens += delta.tokens
         return [(id, delta)]
-
-    def _read_prompt(self, generation: Generation, row: Row, logits: Floats) -> None:
-        first = row.sequence.evaluated - row.count
-        if first < row.sequence.prompt_size:
-            for i in range(row.count):
-                generation.on_prompt_logits(logits[i], first + i)
 
     def _retire(self, generation: Generation) -> None:
         sequence = generation.sequence

@@ -54,13 +54,21 @@ class Generation:
         self._created_s = time.perf_counter()
         self._first_token_s: float | None = None
 
-    def on_prompt_logits(self, logits: Floats, position: int) -> None:
-        """Record the logprob of the prompt token at `position + 1`, given the logits of `position`."""
-        if position == 0:
-            first = self.sequence.tokens[0]
-            self._logprobs.append(TokenLogprob(first, self._vocab.name(first), None))
-        if position + 1 < self.sequence.prompt_size:
-            self._logprobs.append(self._logprob(logits, self.sequence.tokens[position + 1]))
+    def on_prompt_logits(self, rows: Floats, first: int) -> list[Delta]:
+        """Take the logits of the tokens from `first` on; those of a prompt tell the next logprobs.
+
+        Return these while the prompt goes on: of a long one they are many.
+        """
+        tokens, size = self.sequence.tokens, self.sequence.prompt_size
+        if first == 0:
+            self._logprobs.append(TokenLogprob(tokens[0], self._vocab.name(tokens[0]), None))
+        followed = tokens[first + 1 : min(first + 1 + len(rows), size)]
+        self._logprobs += map(self._logprob, rows, followed)
+        if not (self.sequence.pending and self._logprobs):
+            return []
+        delta = Delta(logprobs=tuple(self._logprobs))
+        self._logprobs.clear()
+        return [delta]
 
     def on_logits(self, logits: Floats, forbidden: np.ndarray | None) -> None:
         """Get the logits of the next token ready for the sampler, in place.

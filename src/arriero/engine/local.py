@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from arriero import errors
 from arriero.core import Delta, Embeddings, GenerateRequest, ModelInfo, Span, Token
@@ -103,9 +104,15 @@ class LocalModel:
 
     async def tokenize(self, prompt: Sequence[Span], *, add_bos: bool) -> list[Token]:
         """Return the tokens of a prompt; see `core.Model.tokenize`."""
-        report = await self._ask(lambda id: wire.Tokenize(id, tuple(prompt), add_bos))
-        assert isinstance(report, wire.Tokens)
-        return list(report.tokens)
+        tokens: list[Token] = []
+        async with self._asked(lambda id: wire.Tokenize(id, tuple(prompt), add_bos)) as answer:
+            is_last = False
+            while not is_last:
+                report = await answer.next()
+                assert isinstance(report, wire.Tokens)
+                tokens += report.tokens
+                is_last = report.is_last
+        return tokens
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens; see `core.Model.detokenize`."""
@@ -154,16 +161,21 @@ class LocalModel:
         return self._template
 
     async def _ask(self, make: Callable[[int], wire.Command]) -> wire.Report | Delta:
-        """Send a command with a single answer and wait for it; nobody waiting stops the work."""
+        """Send a command with a single answer and wait for it."""
+        async with self._asked(make) as answer:
+            return await answer.next()
+
+    @asynccontextmanager
+    async def _asked(self, make: Callable[[int], wire.Command]) -> AsyncIterator[_Answer]:
+        """Send a command, whose answer is read in the block; nobody waiting stops the work."""
         answer = _Answer()
         id = self._supervisor.request(make, answer)
         try:
-            report = await answer.next()
+            yield answer
         except BaseException:
             self._supervisor.abort(id)
             raise
         self._supervisor.release(id)
-        return report
 
 
 class _Answer:

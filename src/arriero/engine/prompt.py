@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from arriero.core import Span, Token
 from arriero.engine.vocab import Vocab
@@ -10,6 +10,7 @@ from arriero.errors import ContextOverflow, InvalidRequest
 
 LONGEST_TOKEN = 1024
 """No token has more characters."""
+TOKENS_AT_ONCE = 4096
 
 
 class Prompts:
@@ -36,11 +37,15 @@ class Prompts:
             shared += 1 if shared else 0
         return tokens, shared
 
-    def described(self, spans: Sequence[Span], add_bos: bool) -> tuple[Token, ...]:
-        """Return the tokens of a prompt with their texts."""
-        piece = self._vocab.piece
+    def described(self, spans: Sequence[Span], add_bos: bool) -> Iterator[tuple[tuple[Token, ...], bool]]:
+        """Yield the tokens of a prompt with their texts, in parts, and whether it is the last part."""
         tokens, _ = self.tokens(spans, add_bos)
-        return tuple(Token(piece(token).decode("utf-8", "replace"), token) for token in tokens)
+        for start in range(0, max(1, len(tokens)), TOKENS_AT_ONCE):
+            end = start + TOKENS_AT_ONCE
+            yield tuple(map(self._described, tokens[start:end])), end >= len(tokens)
+
+    def _described(self, token: int) -> Token:
+        return Token(self._vocab.piece(token).decode("utf-8", "replace"), token)
 
     def text(self, tokens: tuple[int, ...]) -> str:
         """Return the text of tokens, special ones by name."""

@@ -156,10 +156,12 @@ class Refused(_Report, frozen=True):
 
 
 class Tokens(_Report, frozen=True):
-    """Answer to Tokenize."""
+    """A part of the answer to Tokenize. A long text has many: a whole frame is read at once, by a loop that
+    serves others, too."""
 
     id: int
     tokens: tuple[Token, ...]
+    is_last: bool
 
 
 class Text(_Report, frozen=True):

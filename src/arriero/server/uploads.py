@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -15,7 +16,7 @@ from arriero.errors import InvalidRequest, PayloadTooLarge, UnreadableDocument
 from arriero.extract.detect import format_of
 from arriero.memory.job import Source
 from arriero.memory.records import Attribute
-from arriero.server.body import bounded_stream
+from arriero.server.body import beside, bounded_stream
 from arriero.server.errors import UnsupportedMediaType
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ async def raw_source(request: Request, *, max_bytes: int) -> Source:
     media_type = _accepted(request.headers.get("content-type"), name)
     data = b"".join([piece async for piece in bounded_stream(request, max_bytes)])
     return Source(
-        name=name or _own_name(data),
+        name=name or await _own_name(data),
         data=data,
         media_type=media_type,
         title=query.get("title", ""),
@@ -77,7 +78,7 @@ async def form_sources(request: Request, *, max_bytes: int) -> list[Source]:
             data = await file.read()
             sources.append(
                 Source(
-                    name=file.filename or _own_name(data),
+                    name=file.filename or await _own_name(data),
                     data=data,
                     media_type=media_type,
                     title=title if isinstance(title, str) else "",
@@ -152,5 +153,6 @@ def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _own_name(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+async def _own_name(data: bytes) -> str:
+    digest = await beside(len(data), partial(hashlib.sha256, data))
+    return f"sha256:{digest.hexdigest()}"

@@ -6,6 +6,7 @@ answer may tell is the guard's.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -16,7 +17,7 @@ from arriero.guard.forward import Stream
 from arriero.guard.headers import Media
 from arriero.guard.routes import Route, route_of
 from arriero.guard.stream import error_event, error_line
-from arriero.server.body import read_body
+from arriero.server.body import beside, read_body
 from arriero.server.context import context_of, principal_of
 from arriero.server.errors import UnknownPath
 from arriero.server.model_name import model_name
@@ -45,7 +46,8 @@ def or_remote(route: Route, local: Handler) -> Handler:
         if not context.runtime.guards:
             return await local(request)
         body = await read_body(request)
-        guard = context.guard(principal_of(request), model_name(body))
+        name = await beside(len(body), partial(model_name, body))
+        guard = context.guard(principal_of(request), name)
         if guard is None:
             return await local(_unread(request, body))
         return await _forwarded(request, guard, route, body)
@@ -61,7 +63,7 @@ def only_remote(route: Route) -> Handler:
         if not context.runtime.guards:
             raise UnknownPath(f"no such path: {request.url.path}")
         body = await read_body(request)
-        name = model_name(body)
+        name = await beside(len(body), partial(model_name, body))
         guard = context.guard(principal_of(request), name)
         if guard is not None:
             return await _forwarded(request, guard, route, body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -9,8 +10,9 @@ from msgspec import Meta
 
 from arriero.core import Span, Usage
 from arriero.errors import InvalidRequest
-from arriero.server.body import read_json
+from arriero.server.body import beside, read_json
 from arriero.server.context import context_of, principal_of
+from arriero.server.long_json import drained, long_response
 from arriero.server.record import note_target
 from arriero.server.routes.ops import json_response
 from arriero.server.routes.prompt import read_prompt
@@ -71,7 +73,8 @@ async def tokenization(request: Request) -> Response:
     """Answer the tokens of the prompt, the begin token first as Poly does."""
     model = _model(request)
     prompt = await read_prompt(request)
-    return json_response({"tokens": await model.tokenize([Span(text=prompt)], add_bos=True)})
+    tokens = await model.tokenize([Span(text=prompt)], add_bos=True)
+    return await long_response({"tokens": drained(tokens)})
 
 
 def _model(request: Request) -> ModelLike:
@@ -84,14 +87,14 @@ async def tokenize(request: Request) -> Response:
     model = context_of(request).model(principal_of(request), body.model)
     span = Span(text=body.text, special=body.special)
     tokens = await model.tokenize([span], add_bos=body.add_bos)
-    return json_response({"model": body.model, "count": len(tokens), "tokens": tokens})
+    return await long_response({"model": body.model, "count": len(tokens), "tokens": drained(tokens)})
 
 
 async def detokenize(request: Request) -> Response:
     """Answer the text of tokens."""
     body = await read_json(request, DetokenizeRequest)
     model = context_of(request).model(principal_of(request), body.model)
-    check_tokens(body.tokens, model, param="tokens")
+    await beside(len(body.tokens), partial(check_tokens, body.tokens, model, param="tokens"))
     return json_response({"model": body.model, "text": await model.detokenize(body.tokens)})
 
 

@@ -14,10 +14,11 @@ from arriero.core import GenerateRequest
 from arriero.errors import InvalidRequest
 from arriero.guard.routes import Route
 from arriero.server.context import context_of, principal_of
+from arriero.server.long_json import drained, long_response
 from arriero.server.record import note_target
 from arriero.server.routes.openai.answer import AnswerReader, DeltaWriter, Event, file_citations, message
 from arriero.server.routes.openai.choices import Choice, generations, interleaved, usage_object
-from arriero.server.routes.openai.logprobs import chat_logprobs
+from arriero.server.routes.openai.logprobs import chat_logprobs, chat_token
 from arriero.server.routes.openai.parameters import read_parameters, sampling
 from arriero.server.routes.openai.response_format import asked_constraint
 from arriero.server.routes.openai.stream import ChunkTemplate, event_stream
@@ -151,12 +152,17 @@ async def _whole(
         {
             "index": index,
             "message": _annotated(message(events[index]), choice),
-            "logprobs": chat_logprobs(choice.logprobs) if body.logprobs else None,
+            "logprobs": _logprobs(choice) if body.logprobs else None,
             "finish_reason": readers[index].finish_reason(choice.finish_reason),
         }
         for index, choice in enumerate(choices)
     ]
-    return json_response({**said, "usage": usage_object(meter.told())})
+    said["usage"] = usage_object(meter.told())
+    return await long_response(said) if body.logprobs else json_response(said)
+
+
+def _logprobs(choice: Choice) -> dict[str, Any]:
+    return {"content": map(chat_token, drained(choice.logprobs)), "refusal": None}
 
 
 def _annotated(said: dict[str, Any], choice: Choice) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
@@ -17,11 +18,13 @@ from msgspec import Meta
 from arriero.core import GenerateRequest, Span
 from arriero.errors import InvalidRequest
 from arriero.guard.routes import Route
+from arriero.server.body import beside
 from arriero.server.context import context_of, principal_of
+from arriero.server.long_json import long_response
 from arriero.server.record import note_target
 from arriero.server.routes.models import check_tokens
 from arriero.server.routes.openai.choices import Choice, generations, interleaved, usage_object
-from arriero.server.routes.openai.inputs import Input, listed
+from arriero.server.routes.openai.inputs import Input, read_inputs
 from arriero.server.routes.openai.logprobs import CompletionLogprobs
 from arriero.server.routes.openai.parameters import UNSUPPORTED, Parameters, read_parameters, sampling
 from arriero.server.routes.openai.response_format import asked_constraint
@@ -78,9 +81,11 @@ async def create(request: Request) -> Response | ASGIApp:
     target = context.model_or_task(principal, body.model)
     lane = context.lane(principal, target if isinstance(target, Task) else None)
     record = note_target(request, target, body.prompt)
-    prompts = listed(body.prompt, param="prompt", max_length=MAX_PROMPTS)
+    prompts = await read_inputs(body.prompt, param="prompt", max_length=MAX_PROMPTS)
     if len(prompts) * body.num_choices > MAX_PROMPTS:
         raise InvalidRequest(f"n times the number of prompts is above {MAX_PROMPTS}", param="n")
+    if not isinstance(target, Task):
+        await beside(sum(map(len, prompts)), partial(_check_tokens, prompts, target))
     constraint = await asked_constraint(body)
     requests = [await _request(target, prompt, body, constraint, principal.tenant) for prompt in prompts]
     echoes = [await _echo(target, prompt, body) for prompt in prompts for _ in range(body.num_choices)]
@@ -93,6 +98,12 @@ async def create(request: Request) -> Response | ASGIApp:
     return event_stream(lane, streams, chunks, meter, include_usage=body.include_usage)
 
 
+def _check_tokens(prompts: list[Prompt], model: ModelLike) -> None:
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            check_tokens(prompt, model, param="prompt")
+
+
 async def _request(
     target: ModelLike | Task,
     prompt: Prompt,
@@ -102,13 +113,8 @@ async def _request(
 ) -> GenerateRequest:
     if isinstance(target, Task):
         return await _task_request(target, prompt, body, constraint, tenant)
-    if isinstance(prompt, str):
-        span = Span(text=prompt, special=body.special)
-    else:
-        check_tokens(prompt, target, param="prompt")
-        span = Span(tokens=tuple(prompt))
     return GenerateRequest(
-        prompt=(span,),
+        prompt=(_span(prompt, body),),
         sampling=sampling(body, DEFAULT_SAMPLING, num_tokens=target.info.num_tokens),
         max_tokens=body.token_limit,
         stop_sequences=body.stop_sequences if constraint is None else (),
@@ -120,6 +126,12 @@ async def _request(
         ignore_eos=body.ignore_eos,
         constraint=constraint,
     )
+
+
+def _span(prompt: Prompt, body: CompletionRequest) -> Span:
+    if isinstance(prompt, str):
+        return Span(text=prompt, special=body.special)
+    return Span(tokens=tuple(prompt))
 
 
 async def _task_request(
@@ -164,14 +176,15 @@ async def _whole(
         _choice_object(index, choice, echo, body)
         for index, (choice, echo) in enumerate(zip(choices, echoes, strict=True))
     ]
-    return json_response({**said, "usage": usage_object(meter.told())})
+    said["usage"] = usage_object(meter.told())
+    return json_response(said) if body.logprobs is None else await long_response(said)
 
 
 def _choice_object(index: int, choice: Choice, echo: str, body: CompletionRequest) -> dict[str, Any]:
     return {
         "index": index,
         "text": echo + choice.text,
-        "logprobs": None if body.logprobs is None else CompletionLogprobs().encode(choice.logprobs),
+        "logprobs": None if body.logprobs is None else CompletionLogprobs().lists(choice.logprobs),
         "finish_reason": choice.finish_reason,
     }
 

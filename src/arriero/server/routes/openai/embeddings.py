@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -9,12 +10,12 @@ from msgspec import Meta
 
 from arriero.core import Usage
 from arriero.errors import InvalidRequest
-from arriero.server.body import read_json
+from arriero.server.body import beside, read_json
 from arriero.server.context import context_of, principal_of
+from arriero.server.long_json import long_response
 from arriero.server.record import note_target
 from arriero.server.routes.models import check_tokens
-from arriero.server.routes.openai.inputs import Input, listed
-from arriero.server.routes.ops import json_response
+from arriero.server.routes.openai.inputs import Input, read_inputs
 from arriero.server.streaming import answered
 from arriero.server.vectors import base64_text, floats
 
@@ -44,8 +45,8 @@ async def create(request: Request) -> Response:
     context = context_of(request)
     principal = principal_of(request)
     model = context.model(principal, body.model)
-    inputs = listed(body.input, param="input", max_length=MAX_INPUTS)
-    _check(body, inputs, model)
+    inputs = await read_inputs(body.input, param="input", max_length=MAX_INPUTS)
+    await beside(sum(map(len, inputs)), partial(_check, body, inputs, model))
     record = note_target(request, model, body.input)
     return await answered(request, _embedded(context.lane(principal), model, inputs, record, body))
 
@@ -70,9 +71,9 @@ async def _embedded(
         embeddings = await model.embed(inputs)
     record.extra = Usage(prompt_tokens=embeddings.prompt_tokens)
     written = base64_text if body.encoding_format == "base64" else floats
-    data = [
+    data = (
         {"object": "embedding", "index": index, "embedding": written(vector)}
         for index, vector in enumerate(embeddings.vectors)
-    ]
+    )
     usage = {"prompt_tokens": embeddings.prompt_tokens, "total_tokens": embeddings.prompt_tokens}
-    return json_response({"object": "list", "data": data, "model": body.model, "usage": usage})
+    return await long_response({"object": "list", "data": data, "model": body.model, "usage": usage})

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from arriero.errors import InvalidRequest
+from arriero.server.body import beside
 
 Input = str | list[str | int | list[int]]
+
+
+async def read_inputs(given: Input, *, param: str, max_length: int) -> list[str | list[int]]:
+    """Return a list of texts or token lists. Raises InvalidRequest for an empty or a mixed one."""
+    return await beside(len(given), partial(listed, given, param=param, max_length=max_length))
 
 
 def listed(given: Input, *, param: str, max_length: int) -> list[str | list[int]]:

@@ -6,7 +6,7 @@ import codecs
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from arriero.core import TokenLogprob
 
@@ -16,10 +16,11 @@ IMPOSSIBLE = -9999.0
 
 def chat_logprobs(logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
     """Return the form of chat/completions."""
-    return {"content": [_chat_token(token) for token in logprobs], "refusal": None}
+    return {"content": [chat_token(token) for token in logprobs], "refusal": None}
 
 
-def _chat_token(token: TokenLogprob) -> dict[str, Any]:
+def chat_token(token: TokenLogprob) -> dict[str, Any]:
+    """Return one token in the form of chat/completions."""
     top = [_chat_entry(data, logprob) for _, data, logprob in token.top]
     return {**_chat_entry(token.data, token.logprob), "top_logprobs": top}
 
@@ -37,11 +38,15 @@ class CompletionLogprobs:
 
     def encode(self, logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
         """Return the lists for the next tokens."""
+        return {name: list(items) for name, items in self.lists(logprobs).items()}
+
+    def lists(self, logprobs: Sequence[TokenLogprob]) -> dict[str, Iterator[object]]:
+        """Return the lists for the next tokens, each made as it is asked for."""
         return {
-            "tokens": [shown(token.data) for token in logprobs],
-            "token_logprobs": [finite(token.logprob) for token in logprobs],
-            "top_logprobs": [_top(token) for token in logprobs],
-            "text_offset": [self._advance(token.data) for token in logprobs],
+            "tokens": (shown(token.data) for token in logprobs),
+            "token_logprobs": (finite(token.logprob) for token in logprobs),
+            "top_logprobs": (_top(token) for token in logprobs),
+            "text_offset": (self._advance(token.data) for token in logprobs),
         }
 
     def _advance(self, data: bytes) -> int:

@@ -5,7 +5,6 @@ Unknown members are ignored, as other servers do, unless they would change the m
 
 from __future__ import annotations
 
-import asyncio
 from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar
 
@@ -13,9 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from arriero.errors import InvalidRequest
-from arriero.guard.body import LARGE_BYTES
 from arriero.guard.local import ruled
-from arriero.server.body import decoded, read_json_bytes
+from arriero.server.body import beside, decoded, read_json_bytes
 from arriero.server.context import context_of, principal_of
 from arriero.server.model_name import model_name
 from arriero.server.routes.openai.response_format import ConstraintMembers
@@ -106,13 +104,14 @@ P = TypeVar("P", bound=Parameters)
 async def read_parameters(request: Request, kind: type[P]) -> P:
     """Return the body of a generating request. Raises InvalidRequest whose `param` names the member."""
     body = await read_json_bytes(request)
-    _refuse_unsupported(body, kind.unsupported)
-    return decoded(await _ruled(request, kind.route, body), kind)
+    await beside(len(body), partial(_refuse_unsupported, body, kind.unsupported))
+    ruled_body = await _ruled(request, kind.route, body)
+    return await beside(len(ruled_body), partial(decoded, ruled_body, kind))
 
 
 async def _ruled(request: Request, route: Route, body: bytes) -> bytes:
     """Return the body as the rules of its model allow it. Raises InvalidRequest, UnknownName, Forbidden."""
-    name = model_name(body)
+    name = await beside(len(body), partial(model_name, body))
     if name is None:
         return body
     context = context_of(request)
@@ -121,7 +120,7 @@ async def _ruled(request: Request, route: Route, body: bytes) -> bytes:
     if policy is None:
         return body
     check = partial(ruled, route, body, policy, has_own_limit=name not in context.policies)
-    return check() if len(body) < LARGE_BYTES else await asyncio.to_thread(check)
+    return await beside(len(body), check)
 
 
 def _refuse_unsupported(body: bytes, unsupported: Mapping[str, tuple[object, ...]]) -> None:

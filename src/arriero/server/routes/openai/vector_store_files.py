@@ -16,6 +16,7 @@ from starlette.routing import Route
 from arriero.errors import InvalidRequest, UnknownName
 from arriero.memory.library.records import Page, Status, unknown
 from arriero.server.body import read_json
+from arriero.server.long_json import long_response
 from arriero.server.routes.openai import files, vector_stores
 from arriero.server.routes.openai.paging import asked_page, list_response
 from arriero.server.routes.openai.vector_store_forms import (
@@ -158,10 +159,10 @@ async def content(request: Request) -> Response:
     async with library.memory(id) as memory:
         document = found.document_id if found is not None else (await _document(memory, request)).id
         chunks = await memory.store.chunks(document)
-    return json_response(
+    return await long_response(
         {
             "object": "vector_store.file_content.page",
-            "data": [{"type": "text", "text": chunk.text} for chunk in chunks],
+            "data": ({"type": "text", "text": chunk.text} for chunk in chunks),
             "has_more": False,
             "next_page": None,
         }
