@@ -1,4 +1,4 @@
-"""Freed memory goes back to the kernel."""
+"""One heap for all threads, and freed memory goes back to the kernel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,36 @@ import sys
 
 import pytest
 
-PROGRAM = """
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="calls of glibc")
+
+THREADS = """
+import ctypes
+import sys
+import tempfile
+import threading
+import arriero.engine.heap as heap
+
+def hold():
+    held.append(bytearray(100_000))
+    together.wait()
+
+getattr(heap, sys.argv[1])()
+held, together = [], threading.Barrier(4)
+threads = [threading.Thread(target=hold) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+with tempfile.NamedTemporaryFile() as told:
+    file = ctypes.c_void_p(libc.fopen(told.name.encode(), b"w"))
+    libc.malloc_info(0, file)
+    libc.fclose(file)
+    print(told.read().count(b"<heap "))
+"""
+
+FREED = """
 import sys
 import numpy as np
 from arriero.engine.heap import give_back
@@ -28,9 +57,18 @@ print(before - resident())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a call of glibc")
+@pytest.mark.parametrize(("call", "least", "most"), [("keep_one_heap", 1, 1), ("give_back", 2, 5)])
+def test_threads_share_one_heap(call: str, least: int, most: int) -> None:
+    """Four threads that hold memory at once take it from one heap; without our word, from several."""
+    assert least <= told_by(THREADS, call) <= most
+
+
 def test_what_is_free_is_given_back() -> None:
     """Of 60 MiB in pieces most are resident after they were freed, and not any more then."""
-    told = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert told_by(FREED) > 40
 
-    assert int(told.stdout) > 40
+
+def told_by(program: str, *arguments: str) -> int:
+    """Return the number that a program prints in a process of its own."""
+    command = [sys.executable, "-c", program, *arguments]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

@@ -23,6 +23,7 @@ from arriero.config.weights import weights_fault
 from arriero.engine import llama, wire
 from arriero.engine.capi import open_library, packaged_library
 from arriero.engine.engine import Engine
+from arriero.engine.heap import keep_one_heap
 from arriero.errors import ArrieroError, ConfigError
 
 logger = logging.getLogger("arriero.engine")
@@ -33,6 +34,7 @@ _PR_SET_PDEATHSIG = 1
 def main() -> None:
     """Serve one model over the inherited socket whose descriptor is the first argument."""
     _end_with_parent()
+    keep_one_heap()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     with socket.socket(fileno=int(sys.argv[1])) as connection:
