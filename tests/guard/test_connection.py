@@ -55,9 +55,10 @@ async def test_byte_by_byte() -> None:
         (Answer((HEAD + b"\r\nuntil the end",), End.CLOSE), b"until the end"),
         (Answer((INTERIM + GOOD.bytes,)), b"good"),
         (Answer((INTERIM, INTERIM, GOOD.bytes)), b"good"),
+        (Answer((INTERIM.replace(b"100", b"199") + GOOD.bytes,)), b"good"),
         (whole(b"", 204), b""),
     ],
-    ids=["no length", "interim", "interims", "no content"],
+    ids=["no length", "interim", "interims", "unknown interim", "no content"],
 )
 async def test_framing(answer: Answer, body: bytes) -> None:
     """A body ends where its framing says, or with the connection if it says nothing."""
@@ -111,6 +112,17 @@ async def test_more_than_the_answer() -> None:
             assert [await got(client), await got(client)] == [b"good", b"other"]
 
         assert upstream.connections == 2
+
+
+async def test_what_comes_unasked() -> None:
+    """Bytes on a connection that waits for its next request close it."""
+    held = asyncio.Event()
+    async with Upstream.of(Answer((GOOD.bytes, held, GOOD.bytes))) as upstream:
+        with closing(client_of(upstream, kept_s=60)) as client:
+            assert await got(client) == b"good"
+            held.set()
+
+            await eventually(lambda: client.num_connections == 0)
 
 
 async def test_too_long() -> None:
@@ -203,6 +215,17 @@ async def test_pause_at_the_end() -> None:
             assert await asyncio.wait_for(got(client), 1) == b"good"
 
         assert upstream.connections == 1
+
+
+async def test_silence_after_a_pause_is_noticed() -> None:
+    """A reader that has caught up waits no longer than others for what comes next."""
+    head = HEAD + b"content-length: 999999\r\n\r\n"
+    async with Upstream.of(Answer((head, b"x" * (HIGH_WATER_BYTES + 1)), End.STALL)) as upstream:
+        with closing(client_of(upstream, idle_s=0.05)) as client, closing(await client.send(ASK)) as answer:
+            await eventually(lambda: client._open.copy().pop()._is_paused)
+            assert len(await answer.piece()) == HIGH_WATER_BYTES + 1
+            with pytest.raises(UpstreamTimeout):
+                await asyncio.wait_for(answer.piece(), 3)
 
 
 async def test_closed_in_the_middle() -> None:

@@ -387,6 +387,21 @@ def test_asking_for_no_logprobs_is_no_fault(members: str) -> None:
     assert not {"logprobs", "top_logprobs", "prompt_logprobs", "echo", "return_token_ids"} & body.keys()
 
 
+@pytest.mark.parametrize(
+    ("route", "members"),
+    [
+        (Route.CHAT, '"logprobs":true,"top_logprobs":20'),
+        (Route.CHAT, '"prompt_logprobs":0'),
+        (Route.COMPLETIONS, '"logprobs":0'),
+    ],
+)
+def test_allowed_logprobs_are_sent(route: Route, members: str) -> None:
+    """From none besides the token's own to the most that the policy allows."""
+    body = sent(route, members, allow_logprobs=True)
+
+    assert json.loads(f"{{{members}}}").items() <= body.items()
+
+
 @pytest.mark.parametrize("members", ['"logprobs":true,"top_logprobs":21', '"prompt_logprobs":-1'])
 def test_allowed_logprobs_are_bounded(members: str) -> None:
     """Where log probabilities are allowed, a vocabulary of them is not."""

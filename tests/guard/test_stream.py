@@ -182,6 +182,15 @@ def test_line_ends_may_be_cut_in_two() -> None:
     assert out == b'data: {"choices":[]}\n\n'
 
 
+def test_line_ends_may_be_mixed() -> None:
+    """A line feed after a CR of an earlier line is an end of its own, at any cut."""
+    stream = b': x\rdata: {"choices":[]}\n\n' + FINISH + DONE
+    whole = told([stream])
+
+    assert payloads(whole)[-1] == "[DONE]"
+    assert {told([stream[:cut], stream[cut:]]) for cut in range(len(stream))} == {whole}
+
+
 def test_invalid_utf8_in_a_learnt_event_ends_the_stream() -> None:
     """Half a character is no text."""
     stream = rewriter()
@@ -235,6 +244,7 @@ def test_interleaved_choices_and_tool_calls() -> None:
         ROLE + event(chunk({}) | {"choices": 3}) + FINISH + DONE,
         ROLE + event(chunk({}) | {"choices": [{"index": "0"}]}) + FINISH + DONE,
         ROLE + FINISH.replace(b'"index": 0', b'"index": 7') + DONE,
+        ROLE + FINISH.replace(b'"index": 0', b'"index": -1') + DONE,
         FINISH[:-1] + b"\xf0" + DONE,
         ROLE + content_event("a" * 5000) + FINISH + DONE,
         b"data: " + b"a" * 5000,
@@ -318,6 +328,7 @@ def test_errors_of_the_upstream_are_told_without_names() -> None:
         (b'id: 7\nretry: 9\ndata: {"choices":[]}\n\n', b'data: {"choices":[]}\n\n'),
         (b'data: {"choices":\ndata: []}\n\n', b'data: {"choices":[]}\n\n'),
         (b'\xef\xbb\xbfdata: {"choices":[]}\n\n', b'data: {"choices":[]}\n\n'),
+        (b'\xef\xbb\xbfdata: {"choices":[]}\n\n\xef\xbb\xbfdata: x\n\n', b'data: {"choices":[]}\n\n'),
         (b'event: x.y\ndata: {"choices":[]}\n\n', b'event: x.y\ndata: {"choices":[]}\n\n'),
         (b'event: vllm-7 \ndata: {"choices":[]}\n\n', b'data: {"choices":[]}\n\n'),
         (b": vllm-7.internal is alive\n\n", b":\n\n"),
@@ -379,7 +390,7 @@ def test_response_ends_with_its_own_word(kind: str) -> None:
     told([response_event(kind, response={"output": []})], stream)
     out = told([response_event("response.output_text.delta", delta="a")], cut)
 
-    assert (stream.is_failed, cut.is_failed) == (False, True)
+    assert (stream.is_ended, stream.is_failed, cut.is_failed) == (True, False, True)
     assert payloads(out)[-1]["type"] == "error"
     assert b"event: error\n" in out
 

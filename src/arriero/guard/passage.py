@@ -230,6 +230,7 @@ class Passage(msgspec.Struct, eq=False):
                 else:
                     self._pass_on(self._rewriter, plain)
                     if not self._outlet.is_writable:
+                        self._pause()
                         return
                 if self._is_over:
                     return
@@ -253,7 +254,11 @@ class Passage(msgspec.Struct, eq=False):
         if rewriter.is_ended:
             self._release(is_cut=rewriter.is_failed)
             self._outlet.finish(told)
-        elif told and not self._outlet.write(told) and self._connection is not None:
+        elif told and not self._outlet.write(told):
+            self._pause()
+
+    def _pause(self) -> None:
+        if self._connection is not None:
             self._connection.pause()
 
     def _close(self) -> None:

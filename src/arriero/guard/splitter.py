@@ -55,8 +55,8 @@ class EventSplitter:
             self._size += len(piece)
             if self._size > self._max_bytes:
                 raise TooLong(f"the upstream sent an event of more than {self._max_bytes} bytes")
+            self._after_cr = piece.endswith(b"\r")
             if piece.endswith((b"\n", b"\r")):
-                self._after_cr = piece.endswith(b"\r")
                 yield from self._end_line()
 
     def flush(self) -> Iterator[Event]:

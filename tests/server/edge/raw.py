@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from arriero.server.edge.edge import Edge
+from arriero.server.edge.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -34,6 +39,37 @@ async def answer_to(url: str, *pieces: bytes) -> bytes:
             writer.write(piece)
             await turns(3)
         return OWN.sub(b"", await reader.read())
+
+
+class Timed:
+    """An edge whose time passes when the test says so, and only then."""
+
+    def __init__(self, edge: Edge, url: str) -> None:
+        self.edge = edge
+        self.url = url
+        self.now = 0.0
+
+    async def wait(self, seconds: float) -> None:
+        """Do all that is ready, let time pass, look at all deadlines, and do what that made ready."""
+        await turns(20)
+        self.now += seconds
+        for member in list(self.edge._members):
+            member.sweep(self.now)
+        await turns(20)
+
+
+@asynccontextmanager
+async def timed(app: Any, limits: Limits | None = None, direct: Any = None) -> AsyncIterator[Timed]:
+    """Serve with a clock that stands still."""
+    edge = Edge(app, replace(limits or Limits(), sweep_s=3600), direct)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        await edge.start(listener)
+        given = Timed(edge, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        edge.clock = lambda: given.now
+        try:
+            yield given
+        finally:
+            await edge.stop(0)
 
 
 async def turns(number: int) -> None:

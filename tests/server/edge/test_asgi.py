@@ -204,6 +204,24 @@ async def test_a_client_that_goes_is_told_at_once(way: str) -> None:
         await app.gone.wait()
 
 
+async def test_who_has_answered_has_nothing_more_to_receive() -> None:
+    """The application is told so at once, though the client is still there."""
+    told: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(START)
+        await send(piece(b"x", more=False))
+        told.append(await receive())
+
+    async with served(app) as url, connected(url) as (reader, writer):
+        writer.write(request(last=False))
+        await reader.readuntil(b"x")
+        await turns(5)
+
+    assert told == [{"type": "http.disconnect"}]
+
+
 async def test_a_client_that_goes_frees_a_sender_that_waits_for_room() -> None:
     """The send returns, and receive tells why."""
     ended = asyncio.Event()

@@ -7,7 +7,16 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.server.edge.raw import answer_to, connected, direct_echo, echo, echoed, request, turns
+from tests.server.edge.raw import (
+    answer_to,
+    connected,
+    direct_echo,
+    echo,
+    echoed,
+    request,
+    timed,
+    turns,
+)
 
 from arriero.server.edge.limits import Limits
 from arriero.testing.serving import served
@@ -27,6 +36,10 @@ GOOD = [
     (request("/direct", method="POST", body=b"hello"), echoed(b"direct hello")),
     (request("/direct", method="POST"), echoed(b"direct ")),
     (CHUNKED.replace(b"/a", b"/direct"), echoed(b"direct hi ho")),
+    (
+        CHUNKED.replace(b"/a", b"/direct").replace(b"connection: close\r\n", b"") + request("/b"),
+        echoed(b"direct hi ho", closes=False) + echoed(b"GET /b  "),
+    ),
     (request("/direct"), echoed(b"GET /direct  ")),
     (b"\r\n" + request("/a"), echoed(b"GET /a  ")),
     (b"POST /a HTTP/1.0\r\ncontent-length: 2\r\n\r\nhi", echoed(b"POST /a  hi")),
@@ -228,6 +241,56 @@ async def test_a_byte_now_and_then_does_not_extend_the_deadline() -> None:
                 except TimeoutError:
                     continue
             assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize(("requests_before", "silent_s", "each_s"), [(0, 5, 2.4), (1, 29.9, 4.9)])
+async def test_each_head_has_one_deadline(requests_before: int, silent_s: float, each_s: float) -> None:
+    """The first from the connection's beginning on, others from their first byte on."""
+    limits = Limits(header_timeout_s=10, keep_alive_timeout_s=30)
+    async with timed(echo, limits) as edge, connected(edge.url) as (reader, writer), asyncio.timeout(5):
+        for _ in range(requests_before):
+            writer.write(request("/a", last=False))
+            await reader.readuntil(b"GET /a  ")
+        await edge.wait(silent_s)
+        for piece in (b"GET", b" / HT"):
+            writer.write(piece)
+            await edge.wait(each_s)
+        assert edge.edge.num_connections == 1
+
+        writer.write(b"TP")
+        await edge.wait(0.3)
+        assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_connection_without_a_request_has_its_time() -> None:
+    """All of it after an answer, and no more."""
+    async with timed(echo) as edge, connected(edge.url) as (reader, writer), asyncio.timeout(5):
+        writer.write(request("/a", last=False))
+        await reader.readuntil(b"GET /a  ")
+        await edge.wait(29.9)
+        assert edge.edge.num_connections == 1
+
+        await edge.wait(0.2)
+        assert await reader.read() == b""
+
+
+async def test_a_refusal_waits_for_its_reader() -> None:
+    """Until the time to linger is over, and no longer."""
+    async with timed(echo) as edge, connected(edge.url) as (reader, writer), asyncio.timeout(5):
+        writer.write(b"nonsense\r\n\r\n")
+        await reader.readuntil(b"HTTP/1.1 400 ")
+        await edge.wait(0.9)
+        assert edge.edge.num_connections == 1
+
+        await edge.wait(0.2)
+        assert edge.edge.num_connections == 0
+
+
+async def test_a_body_that_comes_unasked_is_not_asked_for() -> None:
+    """Once a part of it has come, the line to go on would only confuse."""
+    async with served(echo) as url:
+        head = request("/a", "expect: 100-continue", "content-length: 4", method="POST")
+        assert await answer_to(url, head + b"hi", b"ho") == echoed(b"POST /a  hiho")
 
 
 async def test_an_application_that_reads_slowly_is_not_the_clients_fault() -> None:

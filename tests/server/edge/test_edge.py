@@ -8,7 +8,17 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.server.edge.raw import PLAIN, answer_to, connected, echo, echoed, request, turns
+from tests.server.edge.raw import (
+    PLAIN,
+    answer_to,
+    connected,
+    direct_echo,
+    echo,
+    echoed,
+    request,
+    timed,
+    turns,
+)
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -39,10 +49,34 @@ async def test_connections_above_the_cap_are_refused(limits: Limits) -> None:
         async with connected(url):
             writer.write(request("/a", last=False))
             await reader.readuntil(b"GET /a  ")
-            assert (await answer_to(url)).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+            for _ in range(2):  # one that was refused and has gone makes no room
+                assert (await answer_to(url)).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+                while edge.num_connections > 2:
+                    await turns(1)
         while edge.num_connections > 1:
             await turns(1)
         assert await answer_to(url, request("/b")) == echoed(b"GET /b  ")
+
+
+async def test_a_refused_connection_waits_for_its_reader() -> None:
+    """As long as others of its kind leave files for those that are served."""
+    limits = Limits(max_connections=1)
+    async with timed(echo, limits) as edge, asyncio.timeout(5), connected(edge.url):
+        await edge.wait(0)
+        async with connected(edge.url) as (reader, _):
+            await reader.readuntil(b"HTTP/1.1 503 ")
+            await edge.wait(0.9)
+            assert edge.edge.num_connections == 2
+
+            await edge.wait(0.2)
+            assert edge.edge.num_connections == 1
+
+
+async def test_the_first_look_at_the_deadlines_is_in_time() -> None:
+    """How late the loop is, is reckoned from the start of the edge."""
+    edge = Edge(echo)
+    async with started(edge):
+        assert edge.lag_s < 1
 
 
 async def test_nothing_is_left_of_many_connections() -> None:
@@ -145,6 +179,26 @@ async def test_a_stop_ends_what_does_not_end() -> None:
     assert endings == [b"3\r\ncut\r\n0\r\n\r\n", b"3\r\nbye\r\n0\r\n\r\n", b""]
 
 
+async def test_what_is_said_at_the_end_may_be_read() -> None:
+    """A client has a moment to take what was written for it when the server ended."""
+    kept: asyncio.Queue[Exchange] = asyncio.Queue()
+    body = bytes(2**23)
+
+    def handler(exchange: Exchange) -> bool:
+        exchange.on_stop = lambda: exchange.respond(200, PLAIN, body)
+        kept.put_nowait(exchange)
+        return True
+
+    edge = Edge(echo, direct={b"/d": handler})
+    async with started(edge) as url, connected(url) as (reader, writer), asyncio.timeout(5):
+        writer.write(request("/d", method="POST"))
+        await kept.get()
+        reading = asyncio.create_task(reader.read())
+        await edge.stop(0)
+
+        assert (await reading).endswith(body)
+
+
 async def test_a_stop_closes_websockets() -> None:
     """With the code of a restart; the application is told."""
     told: list[Any] = []
@@ -162,6 +216,38 @@ async def test_a_stop_closes_websockets() -> None:
         assert client.close_code == 1012
 
     assert told == [{"type": "websocket.disconnect", "code": 1012, "reason": ""}]
+
+
+class Watching:
+    """An observer that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def began(self, exchange: Exchange) -> None:
+        self.told.append(("began", exchange.path, exchange.status))
+
+    def ended(self, exchange: Exchange, scope: Any) -> None:
+        self.told.append(("ended", exchange.path, exchange.status))
+
+    def refused(self, status: int, code: str) -> None:
+        self.told.append((code, status))
+
+
+async def test_an_observer_is_told_what_becomes_of_requests() -> None:
+    """Of all when they begin, of those that the application answered when they end, of refusals."""
+    watching = Watching()
+    edge = Edge(echo, direct={b"/direct": direct_echo}, observer=watching)
+    async with started(edge) as url:
+        for data in (request("/a"), request("/direct", method="POST"), b"nonsense\r\n\r\n"):
+            await answer_to(url, data)
+
+    assert watching.told == [
+        ("began", b"/a", 0),
+        ("ended", b"/a", 200),
+        ("began", b"/direct", 0),
+        ("bad_request", 400),
+    ]
 
 
 async def test_the_date_is_told() -> None:

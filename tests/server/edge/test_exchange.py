@@ -156,6 +156,19 @@ async def test_the_answer_may_come_later_and_the_connection_is_used_again() -> N
             assert answer == joined([TYPE, b"content-length: 3"], body)
 
 
+async def test_an_answer_that_we_cut_says_so() -> None:
+    """It is cut and gone, not ended, and nobody is told that the client left."""
+    kept = Kept()
+    async with served(echo, direct={b"/d": kept}) as url, connected(url) as (_, writer):
+        writer.write(POST)
+        exchange = await kept.taken.get()
+        gone: list[int] = []
+        exchange.on_gone = lambda: gone.append(1)
+        aborted(exchange)
+
+    assert (exchange.is_cut, exchange.is_gone, exchange.is_ended, gone) == (True, True, False, [])
+
+
 async def test_a_client_that_goes_is_told_once() -> None:
     """Afterwards nothing is written and nothing fails."""
     kept = Kept()
@@ -205,6 +218,21 @@ async def test_a_reader_that_stops_is_told_and_goes_on() -> None:
         received += len(await reader.read())
 
     assert received > num_written * 2**16
+
+
+async def test_a_later_answer_has_no_room_either() -> None:
+    """While the client has not read the answer before it."""
+    kept = Kept()
+    async with (
+        served(echo, direct={b"/d": kept}) as url,
+        connected(url, limit=2**12) as (_, writer),
+        asyncio.timeout(5),
+    ):
+        writer.write(request("/d", method="POST", last=False) * 2)
+        first = await kept.taken.get()
+        first.respond(200, [], bytes(2**25))
+
+        assert not (await kept.taken.get()).is_writable
 
 
 async def test_a_reader_that_never_goes_on_is_cut() -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 
 from arriero.config.load import parse_config
-from arriero.server.edge.limits import Limits, limits_of
+from arriero.server.edge.limits import Limits, limits_of, max_open_files
 
 
 def test_an_empty_configuration_gives_the_defaults() -> None:
     """Both places say the same."""
     assert limits_of(parse_config("", {})) == Limits()
+
+
+def test_deadlines_are_kept_to_the_second() -> None:
+    """They are looked at as often."""
+    assert Limits().sweep_s <= 1
 
 
 def test_every_key_arrives() -> None:
@@ -69,3 +76,13 @@ def test_connections_leave_files_for_the_rest(configured: int | None, cap: int) 
 def test_this_machine_is_not_bounded_by_itself(configured: int | None, host: str, cap: int | None) -> None:
     """A proxy on this machine brings everybody's connections; what is configured holds for all."""
     assert Limits(max_connections_per_address=configured).address_cap(host) == cap
+
+
+def test_the_soft_limit_of_open_files_counts() -> None:
+    """It is what a process may have, not what it might ask for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+    try:
+        assert max_open_files() == soft - 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

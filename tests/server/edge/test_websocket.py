@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.server.edge.raw import answer_to, connected, request, turns
+from tests.server.edge.raw import answer_to, connected, request, timed, turns
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from arriero.server.edge.connection import Connection
+from arriero.server.edge.exchange import Exchange
 from arriero.server.edge.limits import Limits
+from arriero.server.edge.websocket import WebSocket
 from arriero.testing.serving import served
 
 if TYPE_CHECKING:
@@ -94,6 +98,16 @@ async def test_frames_may_come_with_the_handshake(cut: str) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
         assert await reader.readexactly(8) == b"\x8a\x02hi" + b"\x81\x02ok"
+
+
+async def test_no_frame_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Not even where all else is: frames hold what people write."""
+    with caplog.at_level(logging.DEBUG):
+        async with served(Echo()) as url, connected(url) as (reader, writer), asyncio.timeout(5):
+            writer.write(opening() + bytes.fromhex("818200000000") + b"ok")
+            await reader.readuntil(b"\x81\x02ok")
+
+    assert not [record for record in caplog.records if record.name.startswith("arriero")]
 
 
 async def test_a_client_may_close_before_it_is_answered(caplog: pytest.LogCaptureFixture) -> None:
@@ -262,6 +276,61 @@ async def test_a_silent_client_is_asked_and_then_closed() -> None:
             assert (head[0], int.from_bytes(head[2:4])) == (0x88, 1011)
         await socket.send("still here")
         assert await socket.recv() == "still here"
+
+
+async def test_pings_come_at_their_interval() -> None:
+    """Reckoned from the last answer; the one that is not answered in time is the last."""
+    async with timed(Echo()) as edge, connected(edge.url) as (reader, writer), asyncio.timeout(5):
+        writer.write(opening())
+        await reader.readuntil(b"\r\n\r\n")
+        await edge.wait(20)
+        ping = await reader.readexactly(6)
+        writer.write(b"\x8a\x84" + bytes(4) + ping[2:])
+        await edge.wait(19.9)
+        writer.write(bytes.fromhex("818200000000") + b"ok")
+        assert await reader.readexactly(4) == b"\x81\x02ok"
+
+        await edge.wait(0.1)
+        assert (await reader.readexactly(6))[:2] == b"\x89\x04"
+        await edge.wait(20)
+        head = await reader.readexactly(4)
+        assert (head[0], int.from_bytes(head[2:4])) == (0x88, 1011)
+
+
+async def test_nothing_is_kept_of_what_comes_after_our_close() -> None:
+    """Until the client answers it, it may send what it likes."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+
+    async with timed(app) as edge, connected(edge.url) as (reader, writer), asyncio.timeout(5):
+        writer.write(opening())
+        await reader.readuntil(b"\x88\x02\x03\xe8")
+        writer.write((bytes.fromhex("818200000000") + b"ok") * 100)
+        await edge.wait(0)
+        (member,) = edge.edge._members
+
+        assert isinstance(member, WebSocket)
+        assert [message["type"] for message, _ in member._messages] == ["websocket.disconnect"]
+
+
+async def test_a_socket_that_has_ended_does_not_wait_for_the_collector() -> None:
+    """Neither it nor the connection and the exchange that it began as."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with timed(Echo()) as edge:
+            async with connected(edge.url) as (reader, writer):
+                writer.write(opening())
+                await reader.readuntil(b"\r\n\r\n")
+            await edge.wait(0)
+            assert edge.edge.num_connections == 0
+
+        kinds = (WebSocket, Connection, Exchange)
+        assert [type(one).__name__ for one in gc.get_objects() if type(one) in kinds] == []
+    finally:
+        gc.enable()
 
 
 async def test_a_client_that_does_not_answer_our_close_is_cut() -> None:

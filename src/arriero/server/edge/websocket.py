@@ -133,6 +133,8 @@ class WebSocket(asyncio.Protocol):
                 fail(exchange)
             if (finished := self._edge.finished) is not None:
                 finished(exchange, scope)
+            # Else the two would hold each other until the garbage collector comes.
+            exchange.on_gone = None
 
     def _scope(self) -> dict[str, Any]:
         scope = http_scope(self._exchange, self._edge.address)
