@@ -27,6 +27,8 @@ NAMES = Names(Policy(public_name="pocket_network", upstream_name=UPSTREAM, secre
         (404, UpstreamFailed),
         (405, UpstreamFailed),
         (408, UpstreamTimeout),
+        (409, InvalidRequest),
+        (410, UpstreamFailed),
         (413, PayloadTooLarge),
         (415, UpstreamFailed),
         (422, InvalidRequest),
@@ -97,7 +99,7 @@ def test_long_prompts_are_named(said: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(
     ("retry_after", "seconds"),
-    [("", 1), ("7", 7), ("0", 1), ("99999", 600), ("-1", 1), ("soon", 1), ("9" * 50, 1)],
+    [("", 1), ("7", 7), ("0", 1), ("99999", 600), ("999999", 1), ("-1", 1), ("soon", 1), ("9" * 50, 1)],
 )
 def test_hint_to_try_again_is_bounded(retry_after: str, seconds: int) -> None:
     """An overloaded upstream's hint is passed on within reason."""

@@ -16,6 +16,7 @@ from arriero.errors import (
     InvalidRequest,
     Overloaded,
     PayloadTooLarge,
+    Unauthorized,
     Unavailable,
     UnknownName,
 )
@@ -29,6 +30,7 @@ from arriero.testing.upstream import (
     chat,
     chat_chunk,
     chat_stream,
+    chunk,
     chunked,
     event,
     events,
@@ -158,6 +160,7 @@ FAULTS: dict[str, tuple[Answer, type[ArrieroError]]] = {
     "damaged gzip": (whole(b"{}", headers={"content-encoding": "gzip"}), UpstreamFailed),
     "cut gzip": (whole(gzip.compress(b"{}" * 99)[:-4], headers={"content-encoding": "gzip"}), UpstreamFailed),
     "brotli": (whole(b"{}", headers={"content-encoding": "br"}), UpstreamFailed),
+    "brotli stream": (chunked(b"x", headers={"content-encoding": "br"}), UpstreamFailed),
     "redirect": (whole(b"", 307, headers={"location": "http://169.254.169.254/"}), UpstreamFailed),
     "its key is wrong": (whole({"error": {"message": "bad key sk-upstream"}}, 401), UpstreamFailed),
     "its path is wrong": (whole({"detail": "Not Found"}, 404), UpstreamFailed),
@@ -186,7 +189,7 @@ async def test_fault(answer: Answer, error: type[ArrieroError], stream: bool) ->
         assert type(caught.value) is error or error is UpstreamFailed
         for secret in (SECRET, "Secret-Model", "127.0.0.1", str(upstream.port), "sk-upstream"):
             assert secret not in caught.value.message
-        assert guard.num_running == 0
+        assert guard.num_running == guard.replicas.num_running == 0
 
 
 async def test_refused() -> None:
@@ -280,6 +283,17 @@ async def test_first_event_at_once() -> None:
     assert first.count(b"data: ") == 1
 
 
+async def test_failed_stream_lets_the_upstream_go() -> None:
+    """At once, though nobody has closed the stream yet."""
+    async with guarded(Answer((STREAM.parts[0], chunk(b"data: {\n\n")), End.STALL)) as (guard, (upstream,)):
+        answer = await guard.forward(Route.CHAT, chat_body(stream=True), [])
+        assert isinstance(answer, Stream)
+        assert b'"error"' in await answer.piece()
+
+        await asyncio.wait_for(upstream.gone.wait(), 1)
+        answer.close()
+
+
 async def test_caller_leaves_a_stream() -> None:
     """A stream that is closed closes the upstream's connection at once; closing again does nothing."""
     async with guarded(Answer(STREAM.parts[:2], End.STALL)) as (guard, (upstream,)):
@@ -334,6 +348,43 @@ async def test_refusal(route: Route, members: dict[str, Any], error: type[Arrier
             await asked(guard, route, **members)
 
         assert upstream.connections == 0
+
+
+async def test_refusals_are_counted() -> None:
+    """Those of what cannot be read, and those of what must not be asked."""
+    async with guarded(WHOLE) as (guard, _):
+        for body in (b"{", chat_body(logprobs=True)):
+            with pytest.raises(InvalidRequest):
+                await guard.forward(Route.CHAT, body, [])
+
+        assert guard.actions == {"refused": 2}
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (200, b"said"),
+        (301, None),
+        (404, None),
+        (409, None),
+        (408, Overloaded),
+        (428, None),
+        (429, Overloaded),
+        (503, Overloaded),
+        (500, UpstreamFailed),
+        (502, UpstreamFailed),
+    ],
+)
+async def test_what_an_upstream_says_of_itself(status: int, told: Any) -> None:
+    """As it came; nothing where it says nothing; an error where it might have said something."""
+    async with guarded(whole(b"said", status)) as (guard, (upstream,)):
+        if isinstance(told, type):
+            with pytest.raises(told):
+                await guard.get("/about")
+        else:
+            assert await guard.get("/about") == told
+
+        assert (upstream.requests[0].method, upstream.requests[0].path) == ("GET", "/about")
 
 
 def counting(received: Any) -> Answer:
@@ -392,7 +443,7 @@ async def test_conversation_stays() -> None:
         ]
 
         assert sum(map(len, homes)) == 20
-        assert all(homes)
+        assert sum(map(bool, homes)) > 1
 
 
 async def test_failover() -> None:
@@ -416,3 +467,39 @@ async def test_events_only() -> None:
 
     assert b"[DONE]" not in told
     assert b'"error"' in told
+
+
+@pytest.mark.parametrize(
+    ("route", "kind"),
+    [
+        (Route.RESPONSES, UnknownName),
+        (Route.EMBEDDINGS, UnknownName),
+        (Route.RERANK, UnknownName),
+        (Route.CHAT, UpstreamFailed),
+    ],
+)
+async def test_route_that_the_upstream_does_not_have(route: Route, kind: type[ArrieroError]) -> None:
+    """Not every upstream embeds or reranks: that is not found, no failure, so nobody can provoke failures."""
+    asked: dict[str, Any] = {"query": "a", "documents": ["a"]} if route is Route.RERANK else {"input": "a"}
+    body = chat_body() if route is Route.CHAT else msgspec.json.encode({"model": "m"} | asked)
+    async with guarded(whole(b'{"detail":"Not Found"}', 404)) as (guard, _):
+        with pytest.raises(kind):
+            await guard.forward(route, body, [])
+
+
+@pytest.mark.parametrize(
+    ("keys", "kind"), [('forward_headers = ["authorization"]', Unauthorized), (KEY, UpstreamFailed)]
+)
+async def test_key_that_the_upstream_refuses(keys: str, kind: type[ArrieroError]) -> None:
+    """A wrong key is its owner's fault: the caller's where it was passed on, else the operator's."""
+    async with guarded(whole(b"{}", 401), upstream_keys=keys) as (guard, _):
+        with pytest.raises(kind):
+            await guard.forward(Route.CHAT, chat_body(), [(b"authorization", b"Bearer x")])
+
+
+async def test_route_that_is_not_listed() -> None:
+    """The error names the route, as the model is known."""
+    async with guarded(WHOLE, keys='routes = ["/v1/chat/completions"]') as (guard, (upstream,)):
+        with pytest.raises(UnknownName, match="/v1/rerank"):
+            await guard.forward(Route.RERANK, chat_body(), [])
+        assert upstream.connections == 0

@@ -94,3 +94,32 @@ async def test_background() -> None:
         client.close()
 
         assert upstream.health_checks == FAILURES
+
+
+async def test_the_operator_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The log says why an upstream cannot serve when that begins, and that it serves when it does again."""
+    async with Upstream.of(GOOD, health=whole(b"", 503)) as upstream:
+        client = client_of(upstream)
+        found = Health("/health", [(client, Circuit(lambda: 0.0))], fresh_s=-1)
+        await found.is_well()
+        await found.is_well()
+        upstream.health = GOOD
+        await found.is_well()
+        client.close()
+
+    assert caplog.messages == [
+        f"the upstream {upstream.url} cannot serve: its health is status 503",
+        f"the upstream {upstream.url} serves again",
+    ]
+
+
+async def test_the_operator_is_told_the_reason(caplog: pytest.LogCaptureFixture) -> None:
+    """Where nobody listens the log has the system's own words, which no caller sees."""
+    async with Upstream.of(GOOD) as upstream:
+        pass
+    client = client_of(upstream)
+
+    assert not await Health("/health", [(client, Circuit(lambda: 0.0))]).is_well()
+    (message,) = caplog.messages
+    assert message.startswith(f"the upstream {upstream.url} cannot serve: ")
+    assert "refused" in message.lower() or "connect call failed" in message.lower()

@@ -1,7 +1,8 @@
 """What went wrong at an upstream, in words that tell nothing of it.
 
-A caller's fault stays a caller's fault. A key, a path or a model that the upstream does not accept is the
-operator's, and so a failure of the upstream to the caller.
+A caller's fault stays a caller's fault; so is a key that was the caller's own, and a route that the upstream
+need not have. Any other key, path or model that it does not accept is the operator's, and so a failure of
+the upstream to the caller.
 """
 
 from __future__ import annotations
@@ -13,18 +14,24 @@ import msgspec
 from arriero.errors import (
     ArrieroError,
     ContextOverflow,
+    Forbidden,
     InvalidRequest,
     Overloaded,
     PayloadTooLarge,
     RequestError,
     ServiceError,
+    Unauthorized,
+    UnknownName,
 )
+from arriero.guard.routes import Route
 
 if TYPE_CHECKING:
     from arriero.guard.names import Names
 
 _MAX_RETRY_AFTER_S = 600
 _CALLERS_FAULT = (400, 409, 422)
+_EVERYWHERE = (Route.CHAT, Route.COMPLETIONS)
+"""Routes that every upstream has."""
 
 
 class UpstreamFailed(ServiceError):
@@ -39,9 +46,31 @@ class UpstreamTimeout(ServiceError):
     code = "upstream_timeout"
 
 
-def refusal(status: int, body: bytes, names: Names, *, retry_after: str = "") -> ArrieroError:
-    """Return the error for an answer of an upstream that is no success, redirects among them."""
+def unserved(route: Route) -> UnknownName:
+    """Return the error for a route that a model does not serve."""
+    return UnknownName("route of this model", route.value, param="model")
+
+
+def refusal(
+    status: int,
+    body: bytes,
+    names: Names,
+    retry_after: str = "",
+    *,
+    route: Route = Route.CHAT,
+    is_callers_key: bool = False,
+) -> ArrieroError:
+    """Return the error for an answer of an upstream that is no success, redirects among them.
+
+    is_callers_key: the upstream was shown the caller's key, not ours.
+    """
     match status:
+        case 401 if is_callers_key:
+            return Unauthorized("the upstream does not accept the key")
+        case 403 if is_callers_key:
+            return Forbidden("the upstream does not let the key do this")
+        case 404 | 405 | 501 if route not in _EVERYWHERE:
+            return unserved(route)
         case 413:
             return PayloadTooLarge("the request is too large for the upstream")
         case 429 | 503:

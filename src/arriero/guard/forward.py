@@ -14,13 +14,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from arriero.errors import Overloaded, RequestError, ServiceError, UnknownName
+from arriero.errors import Overloaded, RequestError, ServiceError
 from arriero.guard.affinity import affinity_of
 from arriero.guard.answer import rewritten_answer
 from arriero.guard.body import read_aside
 from arriero.guard.counting import UpstreamCounter
 from arriero.guard.encoding import Inflater, is_identity
-from arriero.guard.failure import UpstreamFailed, refusal
+from arriero.guard.failure import UpstreamFailed, refusal, unserved
 from arriero.guard.headers import Media, answer_headers, media_of, upstream_headers
 from arriero.guard.names import Names
 from arriero.guard.passage import Passage
@@ -220,7 +220,7 @@ class Guard:
         Raises RequestError, Overloaded; the outlet hears of nothing then.
         """
         if route not in self._routes:
-            raise UnknownName("model", self.policy.public_name, param="model")
+            raise unserved(route)
         passage = Passage(self, self._entered(route, body), headers, outlet)
         try:
             passage.begin()
@@ -231,7 +231,7 @@ class Guard:
 
     async def _read(self, route: Route, body: bytes) -> Body:
         if route not in self._routes:
-            raise UnknownName("model", self.policy.public_name, param="model")
+            raise unserved(route)
         try:
             return await read_aside(body, max_bytes=self.policy.max_body_bytes)
         except RequestError:
@@ -332,8 +332,9 @@ class Guard:
     def told_whole(self, checked: Checked, head: Head, body: bytes) -> tuple[tuple[Header, ...], bytes]:
         """Return headers and body of a whole answer. Raises what an upstream's refusal is told as."""
         if head.status != _OK:
-            retry_after = head.get(b"retry-after").decode("latin-1")
-            raise refusal(head.status, body, self._telling.names, retry_after=retry_after)
+            with_key = b"authorization" in self._forward_headers
+            names, retry_after = self._telling.names, head.get(b"retry-after").decode("latin-1")
+            raise refusal(head.status, body, names, retry_after, route=checked.route, is_callers_key=with_key)
         told = rewritten_answer(checked.route, body, self._telling, self._answers[checked.route])
         return answer_headers(head.headers, Media.JSON), told
 

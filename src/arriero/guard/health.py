@@ -1,7 +1,7 @@
 """Asks upstreams how they are: now and then in the background, and at once when somebody wants to know.
 
 A server that answers at all is alive, unless it says that it is not: many have no path for health. What
-is learnt goes to the circuits of `balance.py`. Owns the background job.
+is learnt goes to the circuits of `balance.py`, and to the log when it changes. Owns the background job.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class Health:
         self._watch: asyncio.Task[None] | None = None
         self._check: asyncio.Task[bool] | None = None
         self._checked_at = float("-inf")
+        self._faulty: set[Upstream] = set()
+        """Of which the operator has been told."""
 
     def start(self) -> None:
         """Begin to ask in the background."""
@@ -88,16 +90,37 @@ class Health:
         return any(found)
 
     async def _ask(self, upstream: Upstream, circuit: Circuit) -> bool:
+        fault = await self._fault(upstream)
+        if fault:
+            circuit.fail()
+        else:
+            circuit.succeed()
+        self._tell(upstream, fault)
+        return not fault
+
+    async def _fault(self, upstream: Upstream) -> str:
+        """Return why an upstream cannot serve; nothing if it can."""
         assert self._request is not None
-        is_alive = False
-        with suppress(ServiceError, TimeoutError):
+        try:
             async with asyncio.timeout(self._within_s):
                 with closing(await upstream.send(self._request)) as answer:
-                    is_alive = (await answer.wait_head()).status < _LEAST_BAD_STATUS
-                    if is_alive:
+                    status = (await answer.wait_head()).status
+                    if status >= _LEAST_BAD_STATUS:
+                        return f"its health is status {status}"
+                    with suppress(ServiceError):
                         await answer.whole(1 << 16)
-        if is_alive:
-            circuit.succeed()
-        else:
-            circuit.fail()
-        return is_alive
+        except TimeoutError:
+            return f"no answer within {self._within_s:g} s"
+        except ServiceError as exc:
+            return str(exc.__cause__ or exc.message)
+        return ""
+
+    def _tell(self, upstream: Upstream, fault: str) -> None:
+        """Tell the operator, once for each change."""
+        was_faulty = upstream in self._faulty
+        if fault and not was_faulty:
+            self._faulty.add(upstream)
+            logger.warning("the upstream %s cannot serve: %s", upstream.place, fault)
+        elif was_faulty and not fault:
+            self._faulty.discard(upstream)
+            logger.warning("the upstream %s serves again", upstream.place)

@@ -73,6 +73,11 @@ class Upstream:
         self._open: set[Connection] = set()
 
     @property
+    def place(self) -> str:
+        """Where the upstream is, for the operator only."""
+        return f"{self._address.scheme}://{self._host.decode()}{self._address.prefix}"
+
+    @property
     def num_connections(self) -> int:
         """Open connections, in use or kept."""
         return len(self._open)
