@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from arriero.engine.capi import packaged_library
+from arriero.engine.capi import open_library, packaged_library
 from arriero.engine.llama import Context, Llama, load
 from arriero.errors import ConfigError
 from arriero.testing.broken_gguf import spoil_magic, spoil_tensor_size, truncate
@@ -182,3 +182,15 @@ def test_wrong_tensor_size_is_refused(tmp_path: Path, size: int, tensor: str) ->
 
     with pytest.raises(ConfigError, match=f"'{tensor}'"):
         load(path, library=packaged_library(), gpu_layers=0)
+
+
+def test_a_gpu_that_is_not_used_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A library without a GPU loads the model all the same, and says that the key has no effect."""
+    path = write_tiny_gguf(tmp_path / "m.gguf")
+    library = packaged_library()
+    if open_library(library).llama_supports_gpu_offload():
+        pytest.skip("this machine's library computes on a GPU")
+
+    load(path, library=library, gpu_layers=-1).close()
+
+    assert caplog.messages == [f"use_gpu has no effect: {library} computes on the CPU only"]

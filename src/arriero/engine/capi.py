@@ -107,6 +107,7 @@ struct llama_batch {
 
 void llama_log_set(void (*callback)(int32_t level, const char * text, void * data), void * data);
 void llama_backend_init(void);
+bool llama_supports_gpu_offload(void);
 
 struct llama_model_params llama_model_default_params(void);
 struct llama_context_params llama_context_default_params(void);

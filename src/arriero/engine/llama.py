@@ -93,6 +93,8 @@ def load(
     lib = open_library(library)
     log = _Log(lib)
     lib.llama_backend_init()
+    if gpu_layers and not lib.llama_supports_gpu_offload():
+        logger.warning("use_gpu has no effect: %s computes on the CPU only", library)
     params = lib.llama_model_default_params()
     params.n_gpu_layers = gpu_layers
     if progress is not None:
