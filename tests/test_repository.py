@@ -112,6 +112,29 @@ def test_paths_in_documents_exist() -> None:
         assert [link for link in links if not (folder / link).exists()] == [], document
 
 
+def anchors(document: str) -> set[str]:
+    """The anchors of a document's headings, as its readers make them."""
+    prose = re.sub(r"^```.*?^```", "", text(document), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_anchors_in_documents_exist() -> None:
+    """A link to a part of a document leads to a heading that it has."""
+    documents = ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+    for document in documents:
+        links = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text(document))
+        targets = [
+            ((ROOT / document).parent / (path or Path(document).name), anchor) for path, anchor in links
+        ]
+        lost = [
+            anchor
+            for path, anchor in targets
+            if path.suffix == ".md" and anchor not in anchors(str(path.relative_to(ROOT)))
+        ]
+        assert lost == [], document
+
+
 def test_scripts_that_documents_name_exist() -> None:
     """Every `scripts/NAME` that a document or a workflow mentions can be run."""
     mentioned = set()

@@ -9,6 +9,8 @@ import pytest
 from arriero.config.load import parse_config
 from arriero.errors import ConfigError
 from arriero.runtime import open_runtime
+from arriero.testing.broken_gguf import truncate
+from arriero.testing.tiny_gguf import write_tiny_gguf
 
 
 async def test_a_wrong_constraint_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
@@ -21,3 +23,19 @@ async def test_a_wrong_constraint_is_refused_before_anything_is_fetched(tmp_path
             raise AssertionError("it is open")
 
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("keep", "keys", "said"),
+    [(0.9, "", "cannot load the model "), (1, "architecture = 'gpt2'\n", "architecture is 'gpt2', but ")],
+)
+async def test_weights_that_do_not_load_are_told_with_their_table(
+    keep: float, keys: str, said: str, tmp_path: Path
+) -> None:
+    """What an engine process finds wrong begins with the model's table, whatever callers call the model."""
+    weights = truncate(write_tiny_gguf(tmp_path / "tiny.gguf"), keep=keep)
+    text = f"cache_path = '{tmp_path}'\n[models.m]\npath = '{weights}'\npublic_name = 'p'\n{keys}"
+
+    with pytest.raises(ConfigError, match=f"^models\\.m: {said}"):
+        async with open_runtime(parse_config(text, {})):
+            raise AssertionError("it is open")

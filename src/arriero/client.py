@@ -7,6 +7,7 @@ nothing of how the server is built; the OpenAI routes have their own official cl
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -39,7 +40,7 @@ from arriero.sse import Decoder
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
     from types import TracebackType
 
 DEFAULT_URL = "http://127.0.0.1:3000"
@@ -50,6 +51,8 @@ CHAT_PROTOCOL = Subprotocol("arriero.v1")
 STOP_S = 10.0
 """How long a stopped answer may take to end before the socket is closed."""
 
+REFUSED = f"[Errno {errno.ECONNREFUSED}]"
+"""How the system begins its reason when nobody listens at an address."""
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 """How the library of TLS begins its reason to go no further."""
 ACCEPT = "application/json, application/problem+json, text/event-stream"
@@ -160,8 +163,8 @@ class Client:
         await self._http.aclose()
 
     async def models(self) -> list[str]:
-        """Return the names of the models."""
-        return await self._get("/v1/model", "models", list[str])
+        """Return the names of the models, remote ones too."""
+        return list(await self._get("/v1/status", "models", dict[str, Any]))
 
     async def tasks(self) -> list[str]:
         """Return the names of the tasks."""
@@ -376,7 +379,16 @@ def unreachable(url: str, cause: Exception) -> ServiceError:
     """Return the error for a server that does not answer, or stops answering, or is not to be trusted."""
     if UNTRUSTED in str(cause):
         return ServiceError(f"{url} is not to be trusted: {cause}")
+    if any(REFUSED in str(reason) for reason in causes(cause)):
+        return Unavailable(f"no answer from {url}: no server listens there")
     return Unavailable(f"no answer from {url}: {str(cause) or type(cause).__name__}")
+
+
+def causes(exc: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception, what it was raised from, and so on."""
+    while exc is not None:
+        yield exc
+        exc = exc.__cause__ or exc.__context__
 
 
 def closed(cause: ConnectionClosed) -> Unavailable:

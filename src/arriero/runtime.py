@@ -239,6 +239,10 @@ async def _running(
     try:
         await supervisor.start()
         yield LocalModel(engine.name, supervisor)
+    except ConfigError as exc:
+        # The engine process knows the model by its public name at best.
+        message = exc.message.removeprefix(f"models.{engine.name}: ")
+        raise ConfigError(f"models.{name}: {message}") from exc
     finally:
         await supervisor.stop()
 

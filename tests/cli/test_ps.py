@@ -21,7 +21,7 @@ STATS = {"talk": {"cycles": 2, "predict_tokens": 30, "predict_duration": {"secs"
 
 
 def server(*, key: str | None = None) -> Starlette:
-    """A server of one model and two tasks; with a key it asks for it."""
+    """A server of two models, two tasks and a memory; with a key it asks for it."""
 
     def answering(body: object) -> Route:
         async def route(request: Request) -> Response:
@@ -31,32 +31,42 @@ def server(*, key: str | None = None) -> Starlette:
 
         return route  # type: ignore[return-value]
 
-    answers = {"model": {"models": ["m"]}, "task": {"tasks": ["talk", "new"]}, "stats": {"tasks": STATS}}
+    answers = {
+        "status": {"models": {"m": {"kind": "local"}, "far": {"kind": "remote"}}},
+        "task": {"tasks": ["talk", "new"]},
+        "memory": {"memories": ["notes"]},
+        "stats": {"tasks": STATS},
+    }
     return Starlette(routes=[Route(f"/v1/{name}", answering(body)) for name, body in answers.items()])
 
 
-async def test_models_and_tasks_are_listed_with_their_counts(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_everything_served_is_listed_with_the_counts_of_tasks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """A task that has done nothing yet has zero completions and no rate."""
     async with served(server()) as url:
         status = await asyncio.to_thread(run, ["ps", "--url", url])
 
     assert status == 0
     assert capsys.readouterr().out.splitlines() == [
-        "KIND   NAME  COMPLETIONS  TOKENS  TOKENS/S",
-        "model  m",
-        "task   talk  2            30      20.0",
-        "task   new   0            0",
+        "KIND    NAME   COMPLETIONS  TOKENS  TOKENS/S",
+        "model   m",
+        "model   far",
+        "task    talk   2            30      20.0",
+        "task    new    0            0",
+        "memory  notes",
     ]
 
 
-async def test_json_holds_models_and_statistics(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_json_holds_names_and_statistics(capsys: pytest.CaptureFixture[str]) -> None:
     """With `--json` tasks are keyed by name."""
     async with served(server()) as url:
         status = await asyncio.to_thread(run, ["ps", "--json", "--url", url])
 
     assert status == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["models"] == ["m"]
+    assert shown["models"] == ["m", "far"]
+    assert shown["memories"] == ["notes"]
     assert list(shown["tasks"]) == ["talk", "new"]
     assert shown["tasks"]["talk"]["predict_tokens"] == 30
 

@@ -14,6 +14,14 @@ from arriero.config.load import parse_config
 if TYPE_CHECKING:
     from pathlib import Path
 
+REMOTE = """
+[models.m]
+public_name = "it's"
+upstream = { urls = ["http://a:1"], model = "r" }
+"""
+JSON = "-H 'content-type: application/json'"
+BODY = """{"model": "it'"'"'s", "stream": true, "messages": [{"role": "user", "content": "Hello"}]}"""
+
 
 @pytest.mark.parametrize(
     ("configured", "host", "port", "expected"),
@@ -74,8 +82,10 @@ def test_a_missing_file_is_told_under_every_name_of_the_flag(
             'allowed_keys = ["k"]\nmodels.m.package = "smollm2-135m-instruct"\ntasks.t.model = "m"\n',
             "curl -N 'http://h:1/v1/task/t/live?prompt=Hello' -H \"authorization: Bearer $ARRIERO_API_KEY\"",
         ),
+        (f"public = true\n{REMOTE}", f"curl -N http://h:1/v1/chat/completions {JSON} -d '{BODY}'"),
+        (f'public = true\n{REMOTE}routes = ["/v1/embeddings"]\n', ""),
     ],
 )
 def test_the_first_request_can_be_pasted(text: str, expected: str) -> None:
-    """It asks the first task, and names the key's variable, never the key, when one is needed."""
+    """It asks the first task, else a remote model; a key that is needed is named by its variable only."""
     assert first_request(parse_config(text, {}), "http://h:1") == expected

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 
 async def lists(request: Request) -> Response:
-    return JSONResponse({"models": ["m"], "tasks": {}} if "stats" in request.url.path else LISTS)
+    return JSONResponse(STATS if "stats" in request.url.path else LISTS)
 
 
-LISTS = {"models": ["m"], "tasks": ["talk"]}
+STATS: dict[str, object] = {"tasks": {}}
+LISTS = {"models": {"m": {}}, "tasks": ["talk"], "memories": []}
 SERVER = Starlette(routes=[Route("/v1/{what}", lists)])
 
 

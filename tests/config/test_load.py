@@ -126,7 +126,10 @@ def test_unknown_keys_name_place_and_nearest_key(text: str, message: str) -> Non
             TASK + "biaser.json_schema.a = [1,\n[inf]]",
             "c.toml:6: tasks.t.biaser.json_schema.a[1][0]: expected a finite",
         ),
-        (MODEL + "pooling = 'max'", "c.toml:3: models.m.pooling: invalid enum value 'max'"),
+        (
+            MODEL + "pooling = 'max'",
+            "c.toml:3: models.m.pooling: unknown value 'max'; values here are mean, cls, last, none",
+        ),
         (MODEL + "sha256 = 'abc'", "c.toml:3: models.m.sha256: expected a string matching regex"),
         (MODEL + "model_path = 3", "c.toml:3: models.m.model_path: expected a string"),
         (MODEL + "model_path = ''", "c.toml:3: models.m.model_path: expected a path"),

@@ -240,7 +240,11 @@ def test_where_it_listens(host: str, bind: str) -> None:
             "size_mb: 4096",
             "config.yaml:18: routing.max_payload_size_mb: expected a whole number <= 2",
         ),
-        ('"debug"', '"verbose"', "config.yaml:2: log_level: invalid enum value 'verbose'"),
+        (
+            '"debug"',
+            '"verbose"',
+            "config.yaml:2: log_level: unknown value 'verbose'; values here are debug, info",
+        ),
         ("routing:", "rooting:", 'config.yaml:16: rooting: unknown key; did you mean "routing"?'),
         (
             "log_level",

@@ -34,7 +34,10 @@ def fault(text: str, **env: str) -> str:
         ),
         (REMOTE + "max_tokens = 0", "c.toml:3: models.m.max_tokens: expected a whole number >= 1"),
         (REMOTE + "max_n = 0", "c.toml:3: models.m.max_n: expected a whole number >= 1"),
-        (REMOTE + "over_limit = 'clip'", "c.toml:3: models.m.over_limit: invalid enum value 'clip'"),
+        (
+            REMOTE + "over_limit = 'clip'",
+            "c.toml:3: models.m.over_limit: unknown value 'clip'; values here are crop, reject",
+        ),
         (
             REMOTE + "allow_logprob = true",
             'c.toml:3: models.m.allow_logprob: unknown key; did you mean "allow_log',
@@ -59,7 +62,7 @@ def fault(text: str, **env: str) -> str:
         (REMOTE + "routes = []", "c.toml:3: models.m.routes: a model without routes serves nobody"),
         (
             REMOTE + "routes = ['/v1/chat/completions', '/metrics']",
-            "models.m.routes[1]: invalid enum value '/metr",
+            "models.m.routes[1]: unknown value '/metr",
         ),
         (
             REMOTE + "max_body_bytes = 5000000",

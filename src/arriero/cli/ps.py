@@ -17,21 +17,24 @@ from arriero.client import DEFAULT_URL, Client, TaskStats
 @access_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(url: str, as_json: bool, **access: Any) -> None:
-    """List the models and tasks of a running server, with the tasks' counts."""
+    """List the models, tasks and memories of a running server, with the tasks' counts."""
     served = asyncio.run(ask(client_of(url, **access)))
     if as_json:
         show_json(served)
         return
     rows = [("model", name, "", "", "") for name in served["models"]]
     rows += [("task", name, *counts(stats)) for name, stats in served["tasks"].items()]
+    rows += [("memory", name, "", "", "") for name in served["memories"]]
     show_table(("kind", "name", "completions", "tokens", "tokens/s"), rows)
 
 
 async def ask(client: Client) -> dict[str, Any]:
-    """Return the server's model names, and its tasks with their statistics."""
+    """Return the names of the server's models and memories, and its tasks with their statistics."""
     async with client:
-        models, tasks, stats = await client.models(), await client.tasks(), await client.stats()
-    return {"models": models, "tasks": {name: stats.get(name, TaskStats()) for name in tasks}}
+        models, tasks, memories = await client.models(), await client.tasks(), await client.memories()
+        stats = await client.stats()
+    counted = {name: stats.get(name, TaskStats()) for name in tasks}
+    return {"models": models, "tasks": counted, "memories": memories}
 
 
 def counts(stats: TaskStats) -> tuple[str, str, str]:

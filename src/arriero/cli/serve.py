@@ -6,6 +6,8 @@ environment variable of its key, so that every check of the configuration sees i
 
 from __future__ import annotations
 
+import json
+import shlex
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from arriero.config.schema import Config
 
 BIND_ADDRESS = "ARRIERO_SERVER__BIND_ADDRESS"
+CHAT = "/v1/chat/completions"
 KEY_HEADER = ' -H "authorization: Bearer $ARRIERO_API_KEY"'
 
 
@@ -63,12 +66,19 @@ def command(config: Path | None, starter: bool, host: str | None, port: int | No
 
 
 def first_request(config: Config, url: str) -> str:
-    """Return a request to paste that streams an answer of the first task; empty when there is no task."""
-    task = next(iter(config.tasks), None)
-    if task is None:
-        return ""
+    """Return a request to paste that streams an answer, of the first task, or else of the first remote model.
+
+    Empty when there is none that is known to talk.
+    """
     key = "" if config.auth.public else KEY_HEADER
-    return f"curl -N '{url}/v1/task/{quote(task, safe='')}/live?prompt=Hello'{key}"
+    if task := next(iter(config.tasks), None):
+        return f"curl -N '{url}/v1/task/{quote(task, safe='')}/live?prompt=Hello'{key}"
+    talking = (name for name, model in config.remote_models.items() if CHAT in model.routes)
+    if (model := next(talking, None)) is None:
+        return ""
+    messages = [{"role": "user", "content": "Hello"}]
+    body = json.dumps({"model": config.public_name(model), "stream": True, "messages": messages})
+    return f"curl -N {url}{CHAT} -H 'content-type: application/json' -d {shlex.quote(body)}{key}"
 
 
 def overrides(config: Path | None, starter: bool, host: str | None, port: int | None) -> dict[str, str]:

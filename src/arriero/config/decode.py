@@ -11,7 +11,7 @@ import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -22,8 +22,9 @@ from arriero.config.remote import RemoteModelConfig
 from arriero.config.schema import Config, ModelConfig
 
 ELEMENT = re.compile(r" - at `\$(?:\[(\d+)\])?[^`]*`$")
+UNKNOWN_VALUE = "unknown value"
 WORDS = {"`object`": "a table", "`array`": "an array", "`str`": "a string", "`int`": "a whole number"}
-WORDS |= {"`float`": "a number", "`bool`": "true or false"}
+WORDS |= {"`float`": "a number", "`bool`": "true or false", "Invalid enum value": UNKNOWN_VALUE}
 VARIANTS: dict[type[msgspec.Struct], str] = {
     ModelConfig: " without upstream",
     RemoteModelConfig: " with upstream",
@@ -134,7 +135,10 @@ class _Decoder:
             message = str(exc)
             element = ELEMENT.search(message)
             inner = (int(element[1]),) if element and element[1] else ()
-            return self._fail((*path, *inner), _in_words(ELEMENT.sub("", message)))
+            in_words = _in_words(ELEMENT.sub("", message))
+            if in_words.startswith(UNKNOWN_VALUE):
+                in_words += f"; values here are {', '.join(_choices(key_type))}"
+            return self._fail((*path, *inner), in_words)
 
     def _fail(self, path: KeyPath, message: str) -> Any:
         self.problems.append(Problem(path, message))
@@ -149,6 +153,14 @@ def _plain(key_type: Any) -> Any:
         members = [member for member in get_args(key_type) if member is not types.NoneType]
         return _plain(members[0]) if len(members) == 1 else key_type
     return key_type
+
+
+def _choices(key_type: Any) -> tuple[str, ...]:
+    """Return the words that a key takes, or that its list takes."""
+    parts = get_args(key_type)
+    if get_origin(key_type) is Literal:
+        return parts
+    return tuple(word for part in parts for word in _choices(part))
 
 
 def _key_hint(key: str, kind: type[msgspec.Struct], root: type[msgspec.Struct]) -> str:
