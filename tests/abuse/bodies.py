@@ -28,7 +28,49 @@ GOOD: dict[str, dict[str, Any]] = {
     "/v1/model/m/embedding": {"prompt": "Hi"},
     "/v1/model/m/tokenization": {"prompt": "Hi"},
 }  # fmt: skip
-"""For each route that reads JSON a body that it takes, or of which it refuses one member by name."""
+"""For each route of models a body that it takes, or of which it refuses one member by name."""
+
+FILE = "file-000000000000000000000000"
+"""Stands for a file that is there."""
+WHERE: dict[str, Any] = {"type": "and", "filters": [{"type": "eq", "key": "year", "value": 2026}]}
+CUTTING = {"type": "static", "static": {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 20}}
+MORE: dict[str, dict[str, Any]] = {
+    "/tokenize": {"model": "far", "prompt": "Hi", "add_special_tokens": True},
+    "/v1/responses": {"model": "far", "input": "Hi", "max_output_tokens": 1, "temperature": 0.5},
+    "/v1/rerank": {"model": "far", "query": "Hi", "documents": ["a", "b"], "top_n": 1},
+    "/v1/memory/{memory}": {"prompt": "Hello", "n": 2},
+    "/v1/memory/{memory}/recall": {
+        "query": "Hello", "limit": 3, "mode": "hybrid", "where": WHERE, "min_score": 0.1,
+        "merge_neighbours": True, "rerank": False, "min_rerank_score": 0.5,
+    },
+    "/v1/vector_stores": {
+        "name": "notes", "description": "some", "metadata": {"project": "a"}, "file_ids": [],
+        "expires_after": {"anchor": "last_active_at", "days": 7}, "chunking_strategy": CUTTING,
+    },
+    "/v1/vector_stores/{store}": {
+        "name": "more notes", "metadata": {"project": "b"},
+        "expires_after": {"anchor": "last_active_at", "days": 7},
+    },
+    "/v1/vector_stores/{store}/search": {
+        "query": ["Hello", "mule"], "filters": WHERE, "max_num_results": 3, "rewrite_query": False,
+        "ranking_options": {"ranker": "auto", "score_threshold": 0.1},
+    },
+    "/v1/vector_stores/{store}/files": {
+        "file_id": FILE, "attributes": {"year": 2026}, "chunking_strategy": CUTTING,
+    },
+    "/v1/vector_stores/{store}/files/{file}": {"attributes": {"year": 2026, "kind": "a", "is_new": True}},
+    "/v1/vector_stores/{store}/file_batches": {
+        "file_ids": [FILE], "attributes": {"year": 2026},
+        "chunking_strategy": CUTTING,
+    },
+    "/v1/tickets": {"path": "/v1/task/talk/chat"},
+    "/v1/admin/keys": {
+        "name": "ci", "grants": {"tasks": ["talk"], "models": None, "admin": False},
+        "limits": {"concurrent_requests": 1}, "expires_at": 4_000_000_000,
+    },
+    "/v1/admin/keys/{id}/rotate": {"overlap_s": 1.5},
+}  # fmt: skip
+"""The same for all others that the OpenAPI document gives a JSON body, by their path in it."""
 
 NUMBERS = b"0 -0 -1 1e999 -1e999 1e-999 0.1e1 9007199254740993 18446744073709551616 01 +1 .5 1. 0x1".split()
 NUMBERS += [b"9" * 5000, b"0." + b"1" * 5000, b"1e" + b"9" * 300, b"NaN", b"Infinity", b"-Infinity"]
@@ -58,7 +100,7 @@ def bodies(route: str, number: int, seed: int) -> Iterator[bytes]:
     """Yield wrong bodies, the same for the same seed."""
     rng = random.Random(f"{route} {seed}")
     for _ in range(number):
-        yield rng.choice(CHANGES)(rng, GOOD[route])
+        yield rng.choice(CHANGES)(rng, GOOD.get(route) or MORE[route])
 
 
 def noise(rng: random.Random, good: dict[str, Any]) -> bytes:

@@ -41,10 +41,11 @@ MODELS |= {"tokenize": ["right", "far"], "detokenize": ["right"]}
 
 @dataclass(frozen=True)
 class Described:
-    """A server, a key that may do everything, and its document."""
+    """A server, a key that may do everything, a file that is there, and its document."""
 
     subject: Subject
     secret: str
+    file: str
     document: dict[str, Any]
 
 
@@ -57,7 +58,9 @@ def described(folder: Path) -> Iterator[Described]:
         with httpx2.Client(base_url=engines.subject.url, headers=headers, timeout=60) as client:
             kept, spare = things(client), things(client) | {"memory": "spare"}
             document = client.get("/openapi.json").json()
-        yield Described(engines.subject, secret, narrowed(document, kept, spare | {"id": key_id}))
+        yield Described(
+            engines.subject, secret, kept["file"], narrowed(document, kept, spare | {"id": key_id})
+        )
 
 
 def admin(folder: Path) -> tuple[str, str]:

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from tests.abuse.bodies import GOOD, bodies
-from tests.abuse.subject import Subject, post, scaled, staged_subject
+from tests.abuse.bodies import FILE, GOOD, MORE, bodies
+from tests.abuse.described import described
+from tests.abuse.subject import KEY, Subject, post, scaled, staged_subject
+
+from arriero.server.app import ROUTES
+from arriero.server.openapi import document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     from tests.abuse.figures import Figures
 
 EACH_ROUTE = 10_000
+EACH_OTHER_ROUTE = 4_000
+REMOTE = {"/tokenize", "/v1/responses", "/v1/rerank"}
 QUICK = 40
 SEED = 6
 LONGEST_S = 10.0
@@ -71,19 +77,22 @@ def is_whole(head: bytes, body: bytes) -> bool:
     return len(body) >= int(length.group(1))
 
 
-def endured(subject: Subject, route: str, wrong: Iterable[bytes]) -> tuple[Counter[int], float]:
-    """Send the bodies; return how often each status came, and the longest wait."""
+def endured(
+    subject: Subject, route: str, wrong: Iterable[bytes], *, key: str = KEY, more: tuple[int, ...] = ()
+) -> tuple[Counter[int], float]:
+    """Send the bodies; return how often each status came, and the longest wait. more: what may come, too."""
     statuses: Counter[int] = Counter()
     longest_s = 0.0
     with closing(Asker(subject)) as asker:
         for body in wrong:
             started = time.monotonic()
-            status, head, answer = asker.answer(post(route, body))
+            status, head, answer = asker.answer(post(route, body, key))
             longest_s = max(longest_s, time.monotonic() - started)
             statuses[status] += 1
-            assert status == 200 or 400 <= status < 500, (route, body[:2000], status, answer[:500])
+            is_expected = status in {200, 201, *more} or 400 <= status < 500
+            assert is_expected, (route, body[:2000], status, answer[:500])
             assert not TRACEBACK.search(answer), (body[:500], answer[:2000])
-            if status != 200 and b"application/json" in head:
+            if status >= 400 and b"application/json" in head:
                 assert msgspec.json.decode(answer)["error"]["code"], answer
     return statuses, longest_s
 
@@ -119,5 +128,50 @@ def test_ten_thousand_wrong_bodies(tmp_path: Path, figures: Figures) -> None:
         statuses={str(status): count for status, count in sorted(total.items())},
         longest_answer_s=longest_s,
         MiB_grown=grown / 2**20,
+    )
+    assert longest_s < LONGEST_S
+
+
+def test_all_routes_with_json_are_abused() -> None:
+    """Each that the OpenAPI document gives a JSON body has a good one to be changed."""
+    paths = {
+        path.replace("{model}", "m").replace("{task}", "t")
+        for path, methods in document(ROUTES)["paths"].items()
+        for said in methods.values()
+        if "application/json" in said.get("requestBody", {}).get("content", {})
+    }
+
+    assert paths == {*GOOD, *MORE}
+
+
+@pytest.mark.slow
+def test_wrong_bodies_for_memories_stores_keys_and_the_guard(tmp_path: Path, figures: Figures) -> None:
+    """The same for what changes things, and for what is sent on to an upstream, which is not there."""
+    number = scaled(EACH_OTHER_ROUTE)
+    total: Counter[int] = Counter()
+    longest_s = 0.0
+    with described(tmp_path) as server:
+        for path in MORE:
+            names = {
+                parameter["name"]: parameter["schema"]["enum"][0]
+                for parameter in server.document["paths"][path]["post"]["parameters"]
+                if parameter["in"] == "path"
+            }
+            wrong = (body.replace(FILE.encode(), server.file.encode()) for body in bodies(path, number, SEED))
+            statuses, route_longest_s = endured(
+                server.subject,
+                path.format(**names),
+                wrong,
+                key=server.secret,
+                more=(502, 503) if path in REMOTE else (),
+            )
+            assert statuses[400] + statuses[422] > number / 4, (path, statuses)
+            total += statuses
+            longest_s = max(longest_s, route_longest_s)
+
+    figures.tell(
+        f"{number} wrong bodies for each of {len(MORE)} other routes",
+        statuses={str(status): count for status, count in sorted(total.items())},
+        longest_answer_s=longest_s,
     )
     assert longest_s < LONGEST_S

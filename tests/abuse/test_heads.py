@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.abuse.figures import Figures
 
 FUZZED = 5_000
+ECHOED = 2_000
 QUICK = 100
 PATIENCE_S = 1.5
 CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -147,11 +148,10 @@ def echoed(control: str) -> list[bytes]:
     ]
 
 
-@pytest.mark.parametrize("control", CONTROLS, ids=ascii)
-def test_nothing_echoed_breaks_a_head_or_a_line(subject: Subject, control: str) -> None:
+def assert_unbroken(subject: Subject, requests: list[bytes]) -> None:
     """No header and no line of the log is begun by a caller, and no raw control byte comes back."""
     logged = subject.log.stat().st_size
-    for request in echoed(control):
+    for request in requests:
         answer = said(subject, request)
         head = answer.partition(b"\r\n\r\n")[0]
         assert MARK.encode() not in head or b"%" in head, (request, answer)
@@ -162,3 +162,27 @@ def test_nothing_echoed_breaks_a_head_or_a_line(subject: Subject, control: str) 
     assert not CONTROL.search(written)
     assert b"\x85" not in written
     assert not any(line.startswith(MARK.encode()) for line in written.splitlines())
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=ascii)
+def test_nothing_echoed_breaks_a_head_or_a_line(subject: Subject, control: str) -> None:
+    """Whatever value an answer or the log repeats, each control character stays where it is harmless."""
+    assert_unbroken(subject, echoed(control))
+
+
+@pytest.mark.slow
+def test_nothing_echoed_at_random_breaks_a_head_or_a_line(subject: Subject, figures: Figures) -> None:
+    """The same for several of them and any other characters together."""
+    rng = random.Random(3)
+    number = 0
+    while number < scaled(ECHOED):
+        parts = [
+            *rng.choices(CONTROLS, k=2),
+            *(chr(rng.randrange(1, 0xD800)) for _ in range(rng.randrange(4))),
+        ]
+        rng.shuffle(parts)
+        requests = echoed("".join(parts))[:-1]  # the last one may open a WebSocket, which stays
+        assert_unbroken(subject, requests)
+        number += len(requests)
+
+    figures.tell("control characters in what is echoed", requests=number)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import httpx2
     from tests.abuse.figures import Figures
 
-SLEEP_S = 30
+SLEEP_S = 60
 STREAMS = 4
 HANG_S = 5.0
 

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 MOST_Z = 4.0
 """Chance alone goes beyond that once in 16,000 times."""
 SEED = 6
-ROUNDS_OF_PROMPTS = 150
+MOST_SKEW = 0.05
+"""How far from a half the area may be, where the rounds are so many that chance does not move it as far."""
+ROUNDS_OF_PROMPTS = 200
 ROUNDS_OF_KEYS = 3000
 FEWEST = 30
 FEWEST_OF_KEYS = 1500
@@ -54,6 +56,18 @@ def compared(times: dict[str, list[float]], one: str, other: str) -> float:
     return signed_rank_z([a - b for a, b in zip(times[one], times[other], strict=True)])
 
 
+def area_under_curve(one: list[float], other: list[float]) -> tuple[float, float]:
+    """Return how likely a time of one kind is longer than one of the other, and how far chance moves that.
+
+    It is the area under the ROC curve of who tells the two apart by their times.
+    """
+    every = np.array([*one, *other])
+    ranks = np.argsort(np.argsort(every)) + 1
+    m, n = len(one), len(other)
+    area = (ranks[:m].sum() - m * (m + 1) / 2) / (m * n)
+    return float(area), float(np.sqrt((m + n + 1) / (12 * m * n)))
+
+
 def milliseconds(times: dict[str, list[float]]) -> dict[str, float]:
     """Return the median of each kind."""
     return {f"{kind}_ms": 1000 * statistics.median(some) for kind, some in times.items()}
@@ -67,6 +81,12 @@ def test_the_measure_sees_what_leans_and_nothing_else() -> None:
     assert abs(signed_rank_z(around)) < MOST_Z
     assert signed_rank_z([one + 0.3 for one in around]) > MOST_Z
     assert signed_rank_z([one - 0.3 for one in around]) < -MOST_Z
+
+
+def test_the_area_is_the_share_of_right_guesses() -> None:
+    """Of four pairs of times one kind is longer in three; where it always is, the area is one."""
+    assert area_under_curve([2.0, 4.0], [1.0, 3.0])[0] == 0.75
+    assert area_under_curve([3.0, 4.0], [1.0, 2.0])[0] == 1.0
 
 
 @pytest.mark.slow
@@ -85,12 +105,14 @@ def test_the_first_token_does_not_tell_what_another_key_asked(engines: Engines, 
             times["own_again"].append(first_token_s(attacker, pair[1][1]))
     told = compared(times, "asked_by_another", "never_asked")
     own = compared(times, "own_again", "never_asked")
+    area, chance = area_under_curve(times["asked_by_another"], times["never_asked"])
+    own_area, _ = area_under_curve(times["own_again"], times["never_asked"])
 
-    figures.tell(
-        "time to first token", rounds=len(times["own_again"]), **milliseconds(times), z=told, own_z=own
-    )
+    rounds, areas = len(times["own_again"]), {"area": area, "own_area": own_area}
+    figures.tell("time to first token", rounds=rounds, **milliseconds(times), z=told, own_z=own, **areas)
     assert own < -MOST_Z, "the measure would not notice a cached prompt"
     assert abs(told) < MOST_Z
+    assert abs(area - 0.5) < max(MOST_SKEW, MOST_Z * chance)
 
 
 def client_of(subject: Subject, key: str) -> httpx2.Client:
