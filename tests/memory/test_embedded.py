@@ -255,6 +255,24 @@ async def test_many_vectors_are_found_by_a_graph(tmp_path: Path) -> None:
     await store.close()
 
 
+def rights_of_others(folder: Path) -> dict[str, int]:
+    """Return what all but the owner may do with each kind of file."""
+    return {file.suffix: file.stat().st_mode & 0o077 for file in folder.iterdir()}
+
+
+@needs_graph
+async def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+    """Nobody else on the machine reads what documents say: neither the database nor the graph."""
+    store = await EmbeddedStore.open(tmp_path / "m.db", IDENTITY, exact_limit=500)
+    await fill(store, 1100)
+    await store.wait_settled()
+    rights = await asyncio.to_thread(rights_of_others, tmp_path)
+    await store.close()
+    rights |= await asyncio.to_thread(rights_of_others, tmp_path)
+
+    assert rights == dict.fromkeys((".db", ".db-wal", ".db-shm", ".lock", ".reserve", ".graph"), 0)
+
+
 @needs_graph
 @pytest.mark.parametrize("fault", ["none", "flipped", "gone"])
 async def test_a_graph_file_is_used_or_built_anew(tmp_path: Path, fault: str) -> None:

@@ -34,7 +34,7 @@ async def test_a_store_that_is_back_is_used() -> None:
     """Calls fail until then, and succeed from then on."""
     server = Server(Unavailable("away"))
     store = LateStore(IDENTITY, server.open, pause_s=0)
-    await store.start("notes")
+    await store.start("notes", "here")
     with pytest.raises(Unavailable, match="away"):
         await store.counts()
 
@@ -50,7 +50,7 @@ async def test_an_absent_server_is_not_asked_for_each_call() -> None:
     """Between two attempts calls fail at once, with the reason of the last one."""
     server = Server(Unavailable("away"))
     store = LateStore(IDENTITY, server.open, pause_s=60)
-    await store.start("notes")
+    await store.start("notes", "here")
 
     for _ in range(3):
         with pytest.raises(Unavailable, match="away"):
@@ -64,7 +64,7 @@ async def test_what_is_wrong_at_the_start_is_no_pause() -> None:
     """A collection of another model stops the start; found later, it makes the memory unavailable."""
     server = Server(ConfigError("other vectors"))
     with pytest.raises(ConfigError, match="other vectors"):
-        await LateStore(IDENTITY, server.open).start("notes")
+        await LateStore(IDENTITY, server.open).start("notes", "here")
 
     late = LateStore(IDENTITY, server.open)
     with pytest.raises(Unavailable, match="other vectors"):

@@ -149,6 +149,16 @@ async def test_a_query_longer_than_the_model_reads_is_answered(opened: Opened) -
     assert len(opened.embedder.batches[-1]) == 8
 
 
+async def test_a_document_on_its_way_can_be_deleted(opened: Opened) -> None:
+    """There was one, whether it was stored by then or not; nothing of it comes afterwards."""
+    memory = await opened()
+    job = await memory.submit(text("a", CAT))
+
+    assert await memory.delete(document_id("a"))
+    await memory.jobs.ended(job.id)
+    assert await texts(memory, CAT) == []
+
+
 async def test_deleting_and_clearing(opened: Opened) -> None:
     """One document, and all."""
     memory = await opened()

@@ -238,13 +238,13 @@ async def test_a_server_that_refuses_or_is_gone(server: tuple[FakeQdrant, str], 
 async def test_a_server_that_is_down_does_not_stop_the_start(
     tmp_path: Path, unused_tcp_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The memory opens, says in the log that it is unavailable, and answers so."""
+    """The memory opens, says in the log that it is unavailable and where its server is, and answers so."""
     config = parse_config(
         f"""
         models.w.url = "http://127.0.0.1:1/w.gguf"
         [memories.n]
         embedding_model = "w"
-        store.qdrant = {{ url = "http://127.0.0.1:{unused_tcp_port}", collection = "notes" }}
+        store.qdrant = {{ url = "http://me:pw@127.0.0.1:{unused_tcp_port}", collection = "notes" }}
         """,
         {"ARRIERO_CACHE_PATH": str(tmp_path)},
     )
@@ -252,7 +252,7 @@ async def test_a_server_that_is_down_does_not_stop_the_start(
         with pytest.raises(Unavailable, match="Qdrant cannot be reached"):
             await memories["n"].recall(Query("cats"))
 
-    assert "memory n is unavailable until its store is back" in caplog.text
+    assert f"memory n is unavailable until its store at 127.0.0.1:{unused_tcp_port} is back" in caplog.text
 
 
 @pytest.mark.parametrize("vectors", [np.zeros((1, 4), np.float32), np.full((1, 3), np.nan, np.float32)])

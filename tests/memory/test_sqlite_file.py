@@ -32,6 +32,17 @@ def count(file: SqliteFile) -> int:
         return int(connection.execute("select count(*) from data").fetchone()[0])
 
 
+def test_it_is_for_its_owner_alone(file: SqliteFile, tmp_path: Path) -> None:
+    """Nobody else on the machine may read it, nor the log beside it."""
+    count(file)
+
+    assert {one.name: one.stat().st_mode & 0o077 for one in tmp_path.iterdir()} == {
+        "a.db": 0,
+        "a.db-shm": 0,
+        "a.db-wal": 0,
+    }
+
+
 def test_nothing_of_a_failed_block_is_kept(file: SqliteFile) -> None:
     """What was written before the error goes, and the next transaction begins anew."""
 

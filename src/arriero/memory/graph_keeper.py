@@ -23,6 +23,7 @@ from arriero.memory.exact import best, cosines
 from arriero.memory.graph import Graph
 from arriero.memory.sqlite_errors import translated
 from arriero.memory.sqlite_pool import beside, sync_folder
+from arriero.memory.sqlite_schema import make_private
 from arriero.memory.vector_index import SETTLE_AT
 
 if TYPE_CHECKING:
@@ -224,6 +225,7 @@ class GraphKeeper:
             return
         unnamed = beside(self._path, "graph.new")
         with translated(self._path):
+            make_private(unnamed)
             digest = graph.save(unnamed)
             unnamed.rename(self._file(digest))
             sync_folder(self._path.parent)

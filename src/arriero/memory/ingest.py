@@ -163,10 +163,11 @@ class Ingestion:
         await _cancelled(run)
         return run.job
 
-    async def forget(self, document: str | None) -> None:
-        """End every job of a document, or all jobs."""
+    async def forget(self, document: str | None) -> int:
+        """End every job of a document, or all jobs; return how many there were."""
         runs = [run for run in self._runs.values() if document in (None, run.job.document_id)]
         await asyncio.gather(*map(_cancelled, runs))
+        return len(runs)
 
     def _begin(self, job: Job, source: Source | None, digest: str) -> _Run:
         run = _Run(job, source, digest, self._latest.get(job.document_id))

@@ -43,13 +43,15 @@ class LateStore:
         self._problem = Unavailable("the store is not open")
         self._next_at = 0.0
 
-    async def start(self, memory: str) -> None:
-        """Open the store, or say in the log that it is away. Raises ConfigError."""
+    async def start(self, memory: str, place: str) -> None:
+        """Open the store, or say in the log that it is away, and where. Raises ConfigError."""
         try:
             self._store = await self._open()
         except Unavailable as exc:
             self._postpone(exc)
-            logger.warning("memory %s is unavailable until its store is back: %s", memory, exc.message)
+            logger.warning(
+                "memory %s is unavailable until its store at %s is back: %s", memory, place, exc.message
+            )
 
     @property
     def identity(self) -> Identity:

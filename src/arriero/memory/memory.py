@@ -196,9 +196,9 @@ class Memory:
         return mean / length if length > 0 else vectors[0]
 
     async def delete(self, id: str) -> bool:
-        """Delete a document and end its jobs; say whether there was one."""
-        await self.jobs.forget(id)
-        return await self.store.delete(id)
+        """Delete a document and end its jobs; say whether there was one, stored or on its way."""
+        ended = await self.jobs.forget(id)
+        return await self.store.delete(id) or ended > 0
 
     async def clear(self) -> int:
         """Delete everything and end all jobs; return the number of documents."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from arriero.errors import ConfigError
 from arriero.memory.embedded_path import embedded_path
@@ -124,7 +125,7 @@ async def _store(name: str, config: MemoryConfig, identity: Identity, cache_path
             identity,
             lambda: QdrantStore.open(qdrant.url, qdrant.collection, identity, api_key=qdrant.api_key),
         )
-        await store.start(name)
+        await store.start(name, urlsplit(qdrant.url).netloc.rpartition("@")[2])
         return store
     from arriero.memory.embedded import EmbeddedStore
 

@@ -36,6 +36,8 @@ def translated(path: Path | None) -> Iterator[None]:
         raise _translation(exc, name) from exc
     except BrokenRow as exc:
         raise damaged(name, exc) from exc
+    except UnicodeDecodeError as exc:  # SQLite names what is wrong in the words of the file
+        raise damaged(name, "its tables are not readable") from exc
     except OSError as exc:
         if exc.errno in _FULL:
             raise full(name) from exc
@@ -62,8 +64,8 @@ def _translation(exc: sqlite3.Error, name: str) -> Exception:
     match extended & _PRIMARY:
         case sqlite3.SQLITE_FULL:
             return full(name)
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return damaged(name, exc)
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_ERROR:
+            return damaged(name, exc)  # The last: tables that are not ours, or a header that says so.
         case sqlite3.SQLITE_IOERR:
             return WriteFailed(f"{name}: the disk failed ({exc.sqlite_errorname}); try again")
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:

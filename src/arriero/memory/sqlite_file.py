@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from arriero.memory.sqlite_errors import translated
-from arriero.memory.sqlite_schema import transaction
+from arriero.memory.sqlite_schema import make_private, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,8 @@ class SqliteFile:
         self._path = path
         self._lock = Lock()
         with translated(path):
+            if path is not None:
+                make_private(path)
             self._connection = sqlite3.connect(
                 path or ":memory:", check_same_thread=False, isolation_level=None
             )

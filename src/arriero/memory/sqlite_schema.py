@@ -10,9 +10,10 @@ words       FTS5 over chunk.text and chunk.grams (the latter for scripts without
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from arriero.errors import ConfigError
@@ -56,6 +57,8 @@ create virtual table word_counts using fts5vocab (words, 'row');
 
 def connect(path: Path | None, *, read_only: bool = False) -> sqlite3.Connection:
     """Return a connection that may be used from any thread, by one at a time."""
+    if path is not None and not read_only:
+        make_private(path)
     mode = "ro" if read_only else "rwc"
     target = ":memory:" if path is None else f"{path.absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(target, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
@@ -65,6 +68,15 @@ def connect(path: Path | None, *, read_only: bool = False) -> sqlite3.Connection
     connection.execute("pragma secure_delete = fast")
     connection.execute("pragma cell_size_check = on")
     return connection
+
+
+def make_private(path: Path) -> None:
+    """Make a file for its owner alone, unless there is one. SQLite gives its log the same rights.
+
+    A file that is there is never opened: closing it would let go of SQLite's locks on it.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def stored_text(text: str) -> bytes:

@@ -190,6 +190,7 @@ async def test_the_same_text_is_stored_once(server: Served) -> None:
         ("POST", "n/recall", {"json": {"query": "x", "where": {"type": "x"}}}, 400, "where.type"),
         ("POST", "n/recall", {"json": {"query": "x", "mode": "magic"}}, 400, "mode"),
         ("POST", "n/recall", {"json": {"query": "x", "min_score": 7}}, 400, "min_score"),
+        ("POST", "n/recall", {"json": {"query": "x", "filter": {}}}, 400, "`filter`"),
     ],
 )
 async def test_what_is_wrong_is_refused(

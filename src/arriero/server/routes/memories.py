@@ -42,7 +42,7 @@ class PolyRecall(msgspec.Struct):
     n: Limit = 1
 
 
-class RecallRequest(msgspec.Struct):
+class RecallRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body of our own recall. Members that are absent are as the memory is configured."""
 
     query: str
