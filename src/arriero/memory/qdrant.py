@@ -12,11 +12,12 @@ import uuid
 import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 import numpy as np
 from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from arriero.errors import ConfigError, Unavailable
@@ -42,6 +43,7 @@ from arriero.memory.qdrant_payload import (
     read_document,
     sparse_vector,
 )
+from arriero.memory.qdrant_server import require_version, rest_url
 from arriero.memory.records import Counts, Hit, Identity
 from arriero.memory.terms import query_terms, text_terms
 
@@ -53,7 +55,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-GRPC_PORT, REST_PORT = 6334, 6333
 TERMS = "text"
 """The name of the sparse vectors; the dense one has none, as in Poly's collections."""
 BATCH = 256
@@ -80,8 +81,8 @@ class QdrantStore:
     ) -> QdrantStore:
         """Connect to a server, make the collection if it is missing, and repair what a crash left.
 
-        Raises ConfigError when the collection holds other vectors, Unavailable when the server cannot be
-        reached or refuses.
+        Raises ConfigError when the collection holds other vectors or the server is too old, Unavailable when
+        the server cannot be reached or refuses.
         """
         if api_key is not None and not url.startswith("https:"):
             logger.warning("the key of the Qdrant server travels unencrypted")
@@ -200,6 +201,7 @@ class QdrantStore:
 
     async def _prepare(self) -> None:
         with self._asking():
+            await require_version(self._client)
             if not await self._client.collection_exists(self._collection):
                 await self._create()
             await self._check_vectors()
@@ -377,17 +379,12 @@ class QdrantStore:
             yield
         except UnexpectedResponse as exc:
             raise Unavailable(f"Qdrant refused with {exc.status_code}: {_reason(exc)}") from exc
+        except QdrantException as exc:  # of a refusal that names a time to wait
+            raise Unavailable(f"Qdrant refused with 429: {exc}") from exc
+        except JSONDecodeError as exc:
+            raise Unavailable("what answers at the address of Qdrant is no Qdrant server") from exc
         except (ApiException, OSError) as exc:
             raise Unavailable(f"Qdrant cannot be reached: {exc}") from exc
-
-
-def rest_url(url: str) -> str:
-    """Return the address of the REST interface; Poly's configurations name the port of the other one."""
-    parts = urlsplit(url)
-    if parts.port != GRPC_PORT:
-        return url
-    logger.warning("Qdrant is asked over REST: port %d in place of %d", REST_PORT, GRPC_PORT)
-    return parts._replace(netloc=f"{parts.netloc.removesuffix(str(GRPC_PORT))}{REST_PORT}").geturl()
 
 
 def _is_ours(point: models.ScoredPoint) -> bool:
@@ -395,4 +392,8 @@ def _is_ours(point: models.ScoredPoint) -> bool:
 
 
 def _reason(exc: UnexpectedResponse) -> str:
-    return exc.content.decode(errors="replace")[:300]
+    """Return what the server said, in its JSON or as plain text, or else the name of the status."""
+    text = exc.content.decode(errors="replace")
+    with suppress(ValueError, LookupError, TypeError):
+        text = str(exc.structured()["status"]["error"])
+    return text[:300] or exc.reason_phrase

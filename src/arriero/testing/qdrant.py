@@ -29,6 +29,7 @@ class FakeQdrant:
     refuse_with: a status with which everything is refused; None = nothing is.
     refuse_after: the number of requests that are still answered before.
     api_key: the key that every request must carry; None = none.
+    version: what it says of itself; None = it stands behind a gateway with a page of its own.
     """
 
     def __init__(self, *, api_key: str | None = None) -> None:
@@ -36,8 +37,15 @@ class FakeQdrant:
         self.refuse_with: int | None = None
         self.refuse_after = 0
         self.api_key = api_key
+        self.version: str | None = "1.20.0"
         self._client = AsyncQdrantClient(":memory:")
-        self.app = Starlette(routes=[self._route(key, operation) for key, operation in OPERATIONS.items()])
+        routes = [self._route(key, operation) for key, operation in OPERATIONS.items()]
+        self.app = Starlette(routes=[Route("/", self._tell_version), *routes])
+
+    async def _tell_version(self, request: Request) -> Response:
+        if self.version is None:
+            return Response("<html>", media_type="text/html")
+        return _json({"title": "qdrant - vector search engine", "version": self.version})
 
     def _route(self, key: tuple[str, str], operation: Operation) -> Route:
         method, path = key
