@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
+from arriero.server.request_log import Batch, moment, written
 from arriero.server.request_log import logger as request_logger
-from arriero.server.request_log import moment, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ class LogWriter(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record; never waits."""
         if len(self._records) >= self._max_queued:
-            self.dropped += 1
+            self.dropped += num_lines(record)
             return
         self._records.append(record)
         self._news.set()
@@ -67,19 +67,26 @@ class LogWriter(logging.Handler):
                 return
 
     def _write(self) -> None:
-        lines = []
+        texts = []
+        held = 0
         while self._records:
             record = self._records.popleft()
             try:
-                lines.append(text_of(record, is_json=self._is_json))
+                texts.append(text_of(record, is_json=self._is_json))
+                held += num_lines(record)
             except Exception:
-                self.dropped += 1
-        if lines:
+                self.dropped += num_lines(record)
+        if texts:
             try:
-                self._stream.write("\n".join(lines) + "\n")
+                self._stream.write("\n".join(texts) + "\n")
                 self._stream.flush()
             except (OSError, ValueError):  # a log that cannot be written is no reason to stop
-                self.dropped += len(lines)
+                self.dropped += held
+
+
+def num_lines(record: logging.LogRecord) -> int:
+    """Return how many lines a record stands for: those of requests stand for many."""
+    return sum(len(said) for said in record.args or () if isinstance(said, Batch)) or 1
 
 
 def text_of(record: logging.LogRecord, *, is_json: bool) -> str:

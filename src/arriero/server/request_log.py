@@ -63,6 +63,9 @@ class Batch:
         self._lines = lines
         self._is_json = is_json
 
+    def __len__(self) -> int:
+        return len(self._lines)
+
     def __str__(self) -> str:
         if self._is_json:
             return _encoder.encode_lines(self._lines)[:-1].decode()
