@@ -278,7 +278,8 @@ async def test_a_client_that_goes_while_text_is_hidden_ends_the_work(client: htt
         return bool((await engine_counts(client, "smollm2"))["running"] == 1)
 
     async with client.stream("GET", "/v1/task/babbler/live", params=params) as response:
-        await anext(response.aiter_bytes())
+        pieces = response.aiter_bytes()  # Kept: one that is let go of closes the connection.
+        await anext(pieces)
         await eventually(is_running)
 
     async def is_idle() -> bool:
