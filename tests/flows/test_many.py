@@ -39,7 +39,8 @@ async def test_eight_clients_stream_side_by_side(client: httpx2.AsyncClient) -> 
 async def test_status_answers_while_all_are_busy(client: httpx2.AsyncClient) -> None:
     """Streams that run do not hold up the routes that do not generate."""
     async with client.stream("GET", LIVE, params=ENDLESS) as response:
-        await anext(response.aiter_lines())
+        lines = response.aiter_lines()  # Kept: one that is let go of closes the connection.
+        await anext(lines)
         started = time.monotonic()
         status = await client.get("/status")
 
