@@ -207,6 +207,39 @@ async def test_a_cancelled_job_ends() -> None:
     await jobs.stop()
 
 
+async def test_what_is_to_be_forgotten_is_kept_until_it_is_deleted(tmp_path: Path) -> None:
+    """It is stopped before its document is deleted, and in the journal until that has happened."""
+    worker = Worker()
+    jobs = ingestion(worker, tmp_path / "jobs")
+    job = await jobs.submit(source("a"))
+    await worker.at_work.acquire()
+
+    async with jobs.forgotten(job.document_id):
+        worker.free()
+        assert [one.id for one in Journal(tmp_path / "jobs").waiting()] == [job.id]
+    assert jobs.job(job.id).state is State.CANCELLED
+    assert Journal(tmp_path / "jobs").waiting() == []
+    assert worker.done == []
+    await jobs.stop()
+
+
+async def test_what_could_not_be_deleted_begins_anew() -> None:
+    """The document was taken on, and its store refuses to delete it: it is stored after all."""
+    worker = Worker()
+    jobs = ingestion(worker)
+    job = await jobs.submit(source("a", b"kept"))
+    await worker.at_work.acquire()
+
+    with pytest.raises(Unavailable, match="the store is away"):
+        async with jobs.forgotten(job.document_id):
+            raise Unavailable("the store is away")
+    worker.free()
+
+    assert (await jobs.ended(job.id)).state is State.DONE
+    assert worker.done == [b"kept"]
+    await jobs.stop()
+
+
 async def test_forgetting_a_document_ends_its_jobs() -> None:
     """Those of others go on."""
     worker = Worker()
@@ -214,7 +247,8 @@ async def test_forgetting_a_document_ends_its_jobs() -> None:
     gone = [await jobs.submit(source("a", data)) for data in (b"1", b"2")]
     kept = await jobs.submit(source("b", b"b"))
 
-    assert await jobs.forget(gone[0].document_id) == 2
+    async with jobs.forgotten(gone[0].document_id) as number:
+        assert number == 2
     worker.free()
     await jobs.finished(kept.id)
 

@@ -2,7 +2,7 @@
 
 1. A job is taken on once its document is in the journal; it is forgotten there once it is stored.
 2. Documents of one name are ingested one after the other, in the order in which they came; others side
-   by side. Deleting a document ends its jobs first.
+   by side. Deleting a document stops its jobs first, and forgets them last: a crash in between leaves them.
 3. A document that cannot be read fails alone. While the model or the store is away, a job waits and
    tries again; a failing engine is asked MAX_ENGINE_FAILURES times.
 4. What stopped in the middle begins anew at the next start. Storing is all or nothing, so this is safe.
@@ -15,7 +15,8 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -45,7 +46,11 @@ LONGEST_PAUSE_S = 30.0
 
 
 class _Run:
-    """One job being worked on. `settled`: it has an end, or must wait for something that is away."""
+    """One job being worked on.
+
+    settled: it has an end, or must wait for something that is away. stopped: nothing is done any more;
+    once it is released, too, a cancelled job is forgotten, or begins anew if it is kept.
+    """
 
     def __init__(self, job: Job, source: Source | None, digest: str, after: _Run | None) -> None:
         self.job = job
@@ -55,9 +60,11 @@ class _Run:
         self.accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.accepted.add_done_callback(lambda future: future.exception())
         self.settled = asyncio.Event()
+        self.stopped = asyncio.Event()
+        self.released = asyncio.Event()
         self.ended = asyncio.Event()
         self.problem: ArrieroError | None = None
-        self.is_cancelled = False
+        self.is_cancelled = self.is_kept = False
         self.task: asyncio.Task[None] | None = None
 
 
@@ -86,6 +93,7 @@ class Ingestion:
         self._pause_s = pause_s
         self._runs: dict[str, _Run] = {}
         self._latest: dict[str, _Run] = {}
+        self._is_stopped = False
         self._history: dict[str, tuple[Job, ArrieroError | None]] = {}
         self.tally = Tally()
 
@@ -99,6 +107,7 @@ class Ingestion:
 
     async def stop(self) -> None:
         """Stop working; what has no end stays in the journal."""
+        self._is_stopped = True
         tasks = [run.task for run in self._runs.values() if run.task is not None]
         for task in tasks:
             task.cancel()
@@ -160,14 +169,33 @@ class Ingestion:
         """End a job and return it as it ended; one that is being stored is done. Raises UnknownName."""
         if (run := self._runs.get(id)) is None:
             return self.job(id)
-        await _cancelled(run)
+        _stop(run)
+        run.released.set()
+        await run.ended.wait()
         return run.job
 
-    async def forget(self, document: str | None) -> int:
-        """End every job of a document, or all jobs; return how many there were."""
+    @asynccontextmanager
+    async def forgotten(self, document: str | None) -> AsyncIterator[int]:
+        """Stop every job of a document, or all jobs; forget them when the block has done its work.
+
+        The block gets their number. If it fails, or the process dies in it, they begin anew.
+        """
         runs = [run for run in self._runs.values() if document in (None, run.job.document_id)]
-        await asyncio.gather(*map(_cancelled, runs))
-        return len(runs)
+        for run in runs:
+            _stop(run)
+        try:
+            for run in runs:
+                await run.stopped.wait()
+            yield len(runs)
+        except BaseException:
+            for run in runs:
+                run.is_kept = True
+            raise
+        finally:
+            for run in runs:
+                run.released.set()
+            for run in runs:
+                await run.ended.wait()
 
     def _begin(self, job: Job, source: Source | None, digest: str) -> _Run:
         run = _Run(job, source, digest, self._latest.get(job.document_id))
@@ -184,8 +212,7 @@ class Ingestion:
             outcome = await self._until_done(run)
         except asyncio.CancelledError:
             if run.is_cancelled:
-                problem = InvalidRequest("the job was cancelled before its document was stored")
-                await self._end(run, State.CANCELLED, problem)
+                await self._cancelled(run)
         except ArrieroError as exc:
             await self._end(run, State.FAILED, exc)
         except Exception:
@@ -195,6 +222,17 @@ class Ingestion:
             await self._end(run, State.DONE, None, outcome)
         finally:
             self._leave(run)
+            if run.is_kept and run.source is None and not (run.job.state.is_end or self._is_stopped):
+                self._begin(run.job, None, run.digest).accepted.set_result(None)
+
+    async def _cancelled(self, run: _Run) -> None:
+        run.stopped.set()
+        await run.released.wait()
+        if run.is_kept:
+            run.problem = Unavailable("the document could not be deleted; it will be stored")
+        else:
+            problem = InvalidRequest("the job was cancelled before its document was stored")
+            await self._end(run, State.CANCELLED, problem)
 
     async def _take_on(self, run: _Run) -> None:
         """Write the job to the journal, unless it comes from there."""
@@ -224,6 +262,8 @@ class Ingestion:
                 self._set(run, state=State.QUEUED, error=exc.message, code=exc.code)
                 run.problem = exc
                 run.settled.set()
+                if run.is_cancelled:  # while it was being stored
+                    raise asyncio.CancelledError from exc
             await asyncio.sleep(min(LONGEST_PAUSE_S, self._pause_s * 2 ** min(run.job.attempts - 1, 10)))
 
     def _progress(self, run: _Run, state: State, done: int, total: int) -> None:
@@ -261,6 +301,7 @@ class Ingestion:
         if self._latest.get(run.job.document_id) is run:
             del self._latest[run.job.document_id]
         run.settled.set()
+        run.stopped.set()
         run.ended.set()
 
     def _ended(self, id: str) -> tuple[Job, ArrieroError | None]:
@@ -276,12 +317,11 @@ class Ingestion:
             del self._history[next(iter(self._history))]
 
 
-async def _cancelled(run: _Run) -> None:
-    """End a run, and wait for that. One that is being stored comes to its own end."""
-    run.is_cancelled = True
-    if run.task is not None and run.job.state is not State.STORING:
+def _stop(run: _Run) -> None:
+    """Stop a run. One that is being stored comes to its own end."""
+    is_first, run.is_cancelled = not run.is_cancelled, True
+    if is_first and run.task is not None and run.job.state is not State.STORING:
         run.task.cancel()
-    await run.ended.wait()
 
 
 def _new_job(source: Source) -> Job:

@@ -197,13 +197,13 @@ class Memory:
 
     async def delete(self, id: str) -> bool:
         """Delete a document and end its jobs; say whether there was one, stored or on its way."""
-        ended = await self.jobs.forget(id)
-        return await self.store.delete(id) or ended > 0
+        async with self.jobs.forgotten(id) as ended:
+            return await self.store.delete(id) or ended > 0
 
     async def clear(self) -> int:
         """Delete everything and end all jobs; return the number of documents."""
-        await self.jobs.forget(None)
-        return await self.store.clear()
+        async with self.jobs.forgotten(None):
+            return await self.store.clear()
 
     async def _check_room(self, held: Document | None) -> None:
         most = self.config.max_documents

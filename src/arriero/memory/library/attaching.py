@@ -82,8 +82,7 @@ class Attaching:
             await self._halt((one.store, one.file_id))
             document = None
             with contextlib.suppress(UnknownName, InvalidRequest, NotSupported):
-                async with self._lend(one.store) as memory:
-                    await memory.jobs.forget(one.document_id)
+                async with self._lend(one.store) as memory, memory.jobs.forgotten(one.document_id):
                     document = await memory.store.document(one.document_id)
             status = Status.CANCELLED if document is None else Status.COMPLETED
             await self._end(one, status, size=0 if document is None else document.size)
