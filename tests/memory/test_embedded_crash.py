@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import multiprocessing
 import random
 import re
 import shutil
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.memory.crash_writer import held, model, operation, perform, write
+from tests.memory.killing import killed_run, preloaded
 from tests.memory.store_contract import IDENTITY
 
 from arriero.errors import ConfigError, Damaged, Unavailable
@@ -32,32 +32,7 @@ DISK_WRITER = "tests.memory.disk_writer"
 @pytest.fixture(scope="module")
 def children() -> ForkServerContext:
     """Return what starts children that have imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.memory.crash_writer"])
-    return context
-
-
-def killed_run(children: ForkServerContext, path: Path, seed: int) -> int | None:
-    """Kill a writer at a random moment; return the last operation that it acknowledged."""
-    inbox, outbox = children.Pipe(duplex=False)
-    child = children.Process(target=write, args=(str(path), seed, outbox))
-    child.start()
-    outbox.close()
-    chance = random.Random(seed)
-    if seed % 4:
-        inbox.poll(30)  # Mostly not before it is open.
-    child.join(chance.uniform(0, 0.15))
-    child.kill()
-    child.join()
-    last = None
-    try:
-        while True:
-            last = inbox.recv()
-    except EOFError:
-        return last
-    finally:
-        inbox.close()
-        child.close()
+    return preloaded("tests.memory.crash_writer")
 
 
 def possible(start: State, seed: int, last: int | None) -> list[State]:
@@ -86,7 +61,7 @@ async def test_a_killed_writer_loses_nothing(
     state: State = {}
     acknowledged = 0
     for seed in range(rounds):
-        last = await asyncio.to_thread(killed_run, children, path, seed)
+        last = await asyncio.to_thread(killed_run, children, write, path, seed, within_s=0.15)
         found = await opened_state(path)
         assert found in possible(state, seed, last), f"round {seed}, after operation {last}"
         state = found

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.memory.crash_ingester import State, held, ingest, opened, step
+from tests.memory.killing import killed_run, preloaded
 
 from arriero.memory.embedded_check import check
 
@@ -20,32 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def children() -> ForkServerContext:
     """Return what starts children that have imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.memory.crash_ingester"])
-    return context
-
-
-def killed_run(children: ForkServerContext, path: Path, seed: int) -> int:
-    """Kill a process that ingests at a random moment; return the last step that it acknowledged, or -1."""
-    inbox, outbox = children.Pipe(duplex=False)
-    child = children.Process(target=ingest, args=(str(path), seed, outbox))
-    child.start()
-    outbox.close()
-    chance = random.Random(seed)
-    if seed % 4:
-        inbox.poll(30)  # Mostly not before it is open.
-    child.join(chance.uniform(0, 0.3))
-    child.kill()
-    child.join()
-    last = -1
-    try:
-        while True:
-            last = inbox.recv()
-    except EOFError:
-        return last
-    finally:
-        inbox.close()
-        child.close()
+    return preloaded("tests.memory.crash_ingester")
 
 
 async def state_of(path: Path) -> State:
@@ -70,7 +44,8 @@ async def test_what_was_taken_on_is_stored_after_a_kill(
     state: State = {}
     acknowledged = 0
     for seed in range(rounds):
-        last = await asyncio.to_thread(killed_run, children, path, seed)
+        last = await asyncio.to_thread(killed_run, children, ingest, path, seed, within_s=0.3)
+        last = -1 if last is None else last
         for place in range(last + 1):
             state = step(seed, place).after(state)
         found = await state_of(path)

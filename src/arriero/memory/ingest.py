@@ -228,7 +228,7 @@ class Ingestion:
     async def _cancelled(self, run: _Run) -> None:
         run.stopped.set()
         await run.released.wait()
-        if run.is_kept:
+        if run.is_kept and run.source is None:  # it was acknowledged
             run.problem = Unavailable("the document could not be deleted; it will be stored")
         else:
             problem = InvalidRequest("the job was cancelled before its document was stored")
