@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
@@ -27,3 +29,12 @@ def smollm2() -> Path:
 def minilm() -> Path:
     """The starter embedding model: all-MiniLM-L6-v2."""
     return _pulled("all-minilm-l6-v2")
+
+
+@pytest.fixture(autouse=True)
+def same_level() -> Iterator[None]:
+    """Leave the level of the log as it was: servers that run in the process of the tests set it."""
+    root = logging.getLogger()
+    before = root.level
+    yield
+    root.setLevel(before)

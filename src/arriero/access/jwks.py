@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ class IssuerKeys:
         self.algorithm: Algorithm = config.algorithm
         self._keys: Sequence[PublicKey] = ()
         self._retry_s = retry_s
-        self._tried_at = self._read_at = -TRUSTED_S
+        self._tried_at = self._read_at = -math.inf
         self._lock = asyncio.Lock()
 
     def verifies(self, token: Token) -> bool:
