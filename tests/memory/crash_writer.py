@@ -93,3 +93,15 @@ def write(path: str, seed: int, log: Connection) -> None:
             place += 1
 
     asyncio.run(run())
+
+
+def clear(path: str, seed: int, log: Connection) -> None:
+    """Clear until killed; send -1 when the memory is open, then how many documents there were."""
+
+    async def run() -> None:
+        store = await EmbeddedStore.open(Path(path), IDENTITY)
+        log.send(-1)
+        log.send(await store.clear())
+        await asyncio.sleep(60)
+
+    asyncio.run(run())

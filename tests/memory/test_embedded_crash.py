@@ -9,11 +9,12 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.memory.crash_writer import held, model, operation, perform, write
+from tests.memory.crash_writer import Operation, clear, held, model, operation, perform, write
 from tests.memory.killing import killed_run, preloaded
 from tests.memory.store_contract import IDENTITY
 
@@ -68,6 +69,59 @@ async def test_a_killed_writer_loses_nothing(
         acknowledged += (last if last is not None else -1) + 1
 
     assert acknowledged > rounds
+    assert check(path).faults == ()
+
+
+def copied(whole: Path, path: Path) -> None:
+    """Put a copy of a memory's file in place of another, and of what belonged to that."""
+    for left in path.parent.glob(f"{path.name}*"):
+        left.unlink()
+    shutil.copy(whole, path)
+
+
+def wait_smaller(path: Path, size: int) -> None:
+    """Return when a file has at most so many bytes."""
+    end = time.monotonic() + 60
+    while path.stat().st_size > size:
+        assert time.monotonic() < end, f"{path} still has {path.stat().st_size} bytes"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "num_documents"),
+    [(4, 40), pytest.param(40, 1000, marks=pytest.mark.slow)],
+    ids=["some", "a hundred thousand chunks"],
+)
+async def test_a_killed_clear_takes_all_or_nothing(
+    children: ForkServerContext, tmp_path: Path, rounds: int, num_documents: int
+) -> None:
+    """What was cleared stays so, what was not can be cleared then, and the room is given back."""
+    whole, path = tmp_path / "whole.db", tmp_path / "m.db"
+    store = await EmbeddedStore.open(whole, IDENTITY)
+    for place in range(num_documents):
+        await perform(store, Operation("put", f"d{place}", place, 100))
+    await store.close()
+    shutil.copy(whole, path)
+    store = await EmbeddedStore.open(path, IDENTITY)
+    begin = time.monotonic()
+    await store.clear()
+    takes_s = time.monotonic() - begin
+    await store.close()
+
+    seen = set()
+    for seed in range(rounds):
+        copied(whole, path)
+        last = await asyncio.to_thread(killed_run, children, clear, path, seed, within_s=1.5 * takes_s)
+        store = await EmbeddedStore.open(path, IDENTITY)
+        held_now = (await store.counts()).documents
+        assert held_now == 0 or (held_now == num_documents and last in (None, -1)), f"round {seed}"
+        if held_now:
+            assert await store.clear() == held_now
+        await asyncio.to_thread(wait_smaller, path, max(4 << 20, whole.stat().st_size // 3))
+        await store.close()
+        seen.add(held_now)
+
+    assert rounds < 9 or seen == {0, num_documents}, "kills came both before and after"
     assert check(path).faults == ()
 
 

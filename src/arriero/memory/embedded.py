@@ -82,6 +82,7 @@ class EmbeddedStore:
         self._is_open = True
         try:
             self._keeper.begin(exact_limit=exact_limit)
+            self._writer.submit(self._reclaim, True)  # the last process may have ended before it had done so
         except BaseException:
             self._close()
             raise
@@ -278,7 +279,7 @@ class EmbeddedStore:
         if numbers != []:
             self._reclaim()
 
-    def _reclaim(self) -> None:
+    def _reclaim(self, is_begun: bool = False) -> None:
         """Give pages back to the disk when many are free: a few now, the others after the next writes."""
         with contextlib.suppress(Unavailable, RuntimeError), self._pool.writing() as connection:
             (free,) = connection.execute("pragma freelist_count").fetchone()
@@ -286,7 +287,9 @@ class EmbeddedStore:
             if free > max(_PAGES_AT_ONCE, pages // 4):
                 # Each page is a step of the statement, and only `executescript` takes them all.
                 connection.executescript(f"pragma incremental_vacuum({_PAGES_AT_ONCE})")
-                self._writer.submit(self._reclaim)
+                self._writer.submit(self._reclaim, True)
+            elif is_begun:  # the file becomes shorter when the log is moved into it
+                connection.execute("pragma wal_checkpoint(passive)").fetchall()
 
     def _close(self) -> None:
         self._keeper.stop()
