@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from typing import TYPE_CHECKING
 
 from tests.memory.store_contract import IDENTITY, document, put, units
@@ -15,6 +16,7 @@ from arriero.memory.embedded import EmbeddedStore
 from arriero.memory.embedded_reindex import reindex
 from arriero.memory.embedding import identity_of
 from arriero.memory.records import Chunk
+from arriero.memory.sqlite_pool import hold
 from arriero.testing.word_embedder import WordEmbedder
 
 if TYPE_CHECKING:
@@ -108,6 +110,18 @@ def test_wrong_names_and_files_are_told(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "bad").write_bytes(b"\xff\xfe")
     assert run(["memory", "import", "empty", str(tmp_path / "bad"), *options]) == 1
     assert f"{tmp_path / 'bad'}: not an export" in capsys.readouterr().err
+
+
+def test_reindexing_loads_no_model_for_a_memory_in_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server that has it open is told of first; the model of this configuration could not be loaded."""
+    options = written(tmp_path)
+    lock = hold(tmp_path / "notes.db")
+
+    assert run(["memory", "reindex", "notes", *options]) == 1
+    assert "notes.db: another process has this memory open" in capsys.readouterr().err
+    os.close(lock)
 
 
 async def test_reindexing_embeds_what_ingesting_embeds(tmp_path: Path) -> None:

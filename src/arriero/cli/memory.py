@@ -133,6 +133,8 @@ def reindex_memory(name: str, config: Path | None, starter: bool) -> None:
     """
     loaded = source.loaded(config, starter=starter)
     path = file_of(loaded, name)
+    with embedded_check.alone(path):
+        pass  # What stands in the way is told before the model is loaded.
     model = loaded.memories[name].embedding_model
 
     async def run() -> int:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-Attribute = str | float | bool
-"""A value by which documents are filtered."""
+Attribute = str | int | float | bool
+"""A value by which documents are filtered; 2024 and 2024.0 are equal."""
+
+_MAX_INTEGER = 1 << 53
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +79,17 @@ class Counts(msgspec.Struct, frozen=True):
     documents: int
     chunks: int
     bytes: int
+
+
+def comparable(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    """Return attributes whose integers are floats where they are too large to be compared as such exactly.
+
+    Raises OverflowError when a float cannot be so large.
+    """
+    return {
+        key: float(value) if type(value) is int and abs(value) > _MAX_INTEGER else value
+        for key, value in attributes.items()
+    }
 
 
 def document_id(name: str) -> str:

@@ -15,7 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from arriero.errors import InvalidRequest, PayloadTooLarge, UnreadableDocument
 from arriero.extract.detect import format_of
 from arriero.memory.job import Source
-from arriero.memory.records import Attribute
+from arriero.memory.records import Attribute, comparable
 from arriero.server.body import beside, bounded_stream
 from arriero.server.errors import UnsupportedMediaType
 
@@ -113,14 +113,14 @@ def attributes_of(text: str | None) -> dict[str, Attribute]:
     if not text:
         return {}
     try:
-        found = msgspec.json.decode(text.encode(errors="replace"), type=dict[str, Attribute])
-    except (msgspec.DecodeError, RecursionError) as exc:
+        found = comparable(msgspec.json.decode(text.encode(errors="replace"), type=dict[str, Attribute]))
+    except (msgspec.DecodeError, RecursionError, OverflowError) as exc:
         raise InvalidRequest(f"attributes: {exc}", param="attributes") from exc
     if len(found) > MAX_ATTRIBUTES or any(not key or len(key) > 256 for key in found):
         raise InvalidRequest(
             f"attributes: at most {MAX_ATTRIBUTES}, with names of 1 to 256 characters", param="attributes"
         )
-    return {key: float(value) if type(value) is int else value for key, value in found.items()}
+    return found
 
 
 def file_name(disposition: str) -> str:

@@ -14,7 +14,7 @@ from arriero.errors import InvalidRequest
 from arriero.memory.chunk import STRUCTURE_TOKENS
 from arriero.memory.job import Cutting
 from arriero.memory.library.records import Attachment, Batch, FileCounts, Status, VectorStore
-from arriero.memory.records import Attribute
+from arriero.memory.records import Attribute, comparable
 
 if TYPE_CHECKING:
     from arriero.memory.passage import Passage
@@ -144,7 +144,10 @@ def metadata_of(said: Mapping[str, str] | None) -> dict[str, str]:
 
 def attributes_of(said: Mapping[str, Attribute] | None) -> dict[str, Attribute]:
     """Return checked attributes. Raises InvalidRequest."""
-    pairs = {key: float(value) if type(value) is int else value for key, value in (said or {}).items()}
+    try:
+        pairs = comparable(said or {})
+    except OverflowError as exc:
+        raise InvalidRequest(f"attributes: {exc}", param="attributes") from exc
     _check_pairs(pairs, "attributes")
     return pairs
 
