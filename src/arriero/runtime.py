@@ -241,8 +241,7 @@ async def _running(
         yield LocalModel(engine.name, supervisor)
     except ConfigError as exc:
         # The engine process knows the model by its public name at best.
-        message = exc.message.removeprefix(f"models.{engine.name}: ")
-        raise ConfigError(f"models.{name}: {message}") from exc
+        raise ConfigError(f"models.{name}: {exc.message}") from exc
     finally:
         await supervisor.stop()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import gguf
 import pytest
 
 from arriero.config.load import check, load_config, parse_config
@@ -229,6 +230,38 @@ def test_gguf_is_accepted_and_a_directory_is_not(tmp_path: Path) -> None:
     assert "is a directory; name the GGUF file in it" in str(weights_fault(tmp_path))
     os.mkfifo(tmp_path / "pipe")
     assert weights_fault(tmp_path / "pipe") == f"{tmp_path / 'pipe'} is no regular file"
+
+
+@pytest.mark.parametrize(
+    ("key", "held", "said"),
+    [
+        ("gpt2", "llama", ":3: models.m.architecture: is 'gpt2', but {file} holds 'llama'; correct the key"),
+        ("gpt2", "clip", ":2: models.m.path: {file} holds clip: this is an image encoder"),
+        ("llama", "llama", None),
+        ("gpt2", "", None),
+        ("gpt2", None, None),
+    ],
+)
+def test_the_architecture_is_that_of_the_file(
+    tmp_path: Path, key: str, held: str | None, said: str | None
+) -> None:
+    """As far as the file names one first of all; else it is compared when the model is loaded."""
+    file = tmp_path / "m.gguf"
+    writer = gguf.GGUFWriter(file, held) if held else None
+    if writer is None:
+        file.write_bytes(b"GGUF\3\0\0\0" + bytes(300 if held is None else 0))
+    else:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.close()
+    text = f"[models.m]\npath = '{file}'\narchitecture = '{key}'\n"
+
+    if said is None:
+        assert parse_config(text, {}).models["m"].architecture == key
+    else:
+        with pytest.raises(ConfigError) as caught:
+            parse_config(text, {})
+        assert said.format(file=file) in caught.value.message
 
 
 def test_a_bad_download_of_an_earlier_start_is_found(tmp_path: Path) -> None:

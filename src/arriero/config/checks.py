@@ -27,7 +27,7 @@ from arriero.config.schema import (
 )
 from arriero.config.telemetry import telemetry_faults
 from arriero.config.tls_checks import tls_faults
-from arriero.config.weights import weights_fault
+from arriero.config.weights import architecture_of, weights_fault
 
 ORIGIN = re.compile(r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+")
 VECTOR_STORES = "vector_stores"
@@ -113,8 +113,16 @@ def _weights(config: Config, name: str, model: ModelConfig) -> Iterator[Problem]
     if file is None:
         yield Problem(path, "the model has no weights; give one of model_path, url, package")
     elif file.exists():
+        source = (*path, "model_path" if model.model_path else "url")
         if (fault := weights_fault(file)) is not None:
-            yield Problem((*path, "model_path" if model.model_path else "url"), fault)
+            yield Problem(source, fault)
+        elif (found := architecture_of(file)) in CANNOT_LOAD:
+            yield Problem(source, f"{file} holds {found}: {CANNOT_LOAD[found]}")
+        elif found and model.architecture and found != model.architecture:
+            message = (
+                f"is {model.architecture!r}, but {file} holds {found!r}; correct the key or leave it out"
+            )
+            yield Problem((*path, "architecture"), message)
     elif model.url is None:
         message = f"there is no file {file}; put the weights there, or give a url to fetch them from"
         yield Problem((*path, "model_path"), message)

@@ -6,6 +6,10 @@ import stat
 from pathlib import Path
 
 GGUF = b"GGUF"
+_FIRST_KEY = 24
+_NAMES_ARCHITECTURE = (20).to_bytes(8, "little") + b"general.architecture" + (8).to_bytes(4, "little")
+"""Length of the key, the key, and the type of its value, a text (GGUF 2 and 3)."""
+
 OLD_MAGICS = {b"lmgg": "GGML", b"fmgg": "GGMF", b"tjgg": "GGJT", b"algg": "GGLA"}
 OLD_MAGICS |= {magic[::-1]: name for magic, name in OLD_MAGICS.items()}
 """The formats before GGUF; the magic is a little-endian word, so it stands reversed in most files."""
@@ -29,6 +33,20 @@ def weights_fault(path: Path) -> str | None:
     except OSError as exc:
         return f"{path} cannot be read: {exc.strerror or exc}"
     return None if start.startswith(GGUF) else f"{path} {_format_fault(path, start)}"
+
+
+def architecture_of(path: Path) -> str | None:
+    """Return the architecture that a GGUF file names first of all, as all known writers do; else None."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(256)
+    except OSError:
+        return None
+    if not start.startswith(_NAMES_ARCHITECTURE, _FIRST_KEY):
+        return None
+    said = start[_FIRST_KEY + len(_NAMES_ARCHITECTURE) :]
+    name = said[8 : 8 + int.from_bytes(said[:8], "little")]
+    return name.decode(errors="replace")
 
 
 def _format_fault(path: Path, start: bytes) -> str:

@@ -64,7 +64,7 @@ def _serve(connection: socket.socket) -> None:
     )
     if architecture and model.architecture != architecture:
         raise ConfigError(
-            f"models.{config.name}: architecture is {config.architecture!r}, but {config.path} holds"
+            f"architecture is {config.architecture!r}, but {config.path} holds"
             f" {model.architecture!r}; correct the key or leave it out"
         )
     engine = Engine(model, config, send)
@@ -163,8 +163,7 @@ def _checked_architecture(config: wire.EngineConfig) -> str | None:
     """Return the name that the file must bear; refuse what llama.cpp names but cannot load."""
     if config.architecture == "gptj":
         raise ConfigError(
-            f"models.{config.name}: llama.cpp knows the name gptj but cannot load such a model;"
-            " take a model of another architecture"
+            "llama.cpp knows the name gptj but cannot load such a model; take one of another architecture"
         )
     return config.architecture
 
