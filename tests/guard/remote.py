@@ -11,8 +11,9 @@ import msgspec
 
 from arriero.config.load import parse_config
 from arriero.config.remote import TimeoutsConfig, UpstreamAddress
-from arriero.guard.forward import Guard, Stream, Whole
+from arriero.guard.forward import Guard
 from arriero.guard.routes import Route
+from arriero.guard.told import Stream, Whole
 from arriero.guard.upstream import Upstream as Client
 from arriero.testing.upstream import Script, Upstream
 

@@ -21,8 +21,9 @@ from arriero.errors import (
     UnknownName,
 )
 from arriero.guard.failure import UpstreamFailed, UpstreamTimeout
-from arriero.guard.forward import Guard, Stream, Whole
+from arriero.guard.forward import Guard
 from arriero.guard.routes import Route
+from arriero.guard.told import Stream, Whole
 from arriero.testing.upstream import (
     Answer,
     End,
@@ -402,8 +403,10 @@ async def test_cropped_to_what_the_prompt_leaves() -> None:
     """A prompt is counted by the upstream where the limit depends on it, once, and never by a generation."""
     async with guarded(counting, keys=LIMITS) as (guard, (upstream,)):
         for _ in range(2):
-            await asked(guard, messages=LONG)
+            answer = await asked(guard, messages=LONG, max_tokens=40)
+            assert (b"x-cropped", b"max_tokens=30") in answer.headers
 
+        assert guard.actions["cropped"] == 2
         paths = [received.path for received in upstream.requests]
         assert paths == ["/tokenize", "/v1/chat/completions", "/v1/chat/completions"]
         assert upstream.requests[0].json == {"model": SECRET, "messages": LONG}

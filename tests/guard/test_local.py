@@ -19,7 +19,7 @@ def sent(route: Route, members: dict[str, Any], keys: str, *, has_own_limit: boo
     model = parse_config(f"[models.m]\nurl = 'http://h.example/m'\n{keys}\n", {}).local_models["m"]
     text = {"messages": [{"role": "user", "content": "x"}]} if route is Route.CHAT else {"prompt": "x"}
     body = json.dumps({"model": "m", **text, **members}).encode()
-    told = json.loads(ruled(route, body, local_policy("m", model), has_own_limit=has_own_limit))
+    told = json.loads(ruled(route, body, local_policy("m", model), has_own_limit=has_own_limit)[0])
     return {name: value for name, value in told.items() if name not in {"model", *text}}
 
 

@@ -235,23 +235,26 @@ def test_over_limit_is_refused_where_cropping_is_off(
 
 
 @pytest.mark.parametrize(
-    ("members", "prompt_tokens", "is_cropped"),
+    ("members", "prompt_tokens", "told"),
     [
-        ('"seed":1', 1, False),
-        ('"seed":1', 4000, False),
-        ('"max_tokens":10', 1, False),
-        ('"max_tokens":1025', 1, True),
-        ('"max_tokens":96', 4000, False),
-        ('"max_tokens":97', 4000, True),
+        ('"seed":1', 1, ""),
+        ('"seed":1', 4000, ""),
+        ('"max_tokens":10', 1, ""),
+        ('"max_tokens":1025', 1, "max_tokens=1024"),
+        ('"max_tokens":96', 4000, ""),
+        ('"max_tokens":97', 4000, "max_tokens=96"),
+        ('"max_tokens":1025', 4000, "max_tokens=96"),
+        ('"max_tokens":90,"max_completion_tokens":97', 4000, "max_completion_tokens=96"),
+        ('"max_tokens":97,"max_completion_tokens":1025', 4000, "max_completion_tokens=96, max_tokens=96"),
     ],
 )
 def test_a_caller_is_told_of_fewer_tokens_than_it_asked_for(
-    members: str, prompt_tokens: int, is_cropped: bool
+    members: str, prompt_tokens: int, told: str
 ) -> None:
     """Not where it asked for none, nor where it gets exactly what it asked for."""
     checked = check(Route.CHAT, f"{{{TEXT[Route.CHAT]},{members}}}")
 
-    assert checked.fitted(prompt_tokens).is_cropped is is_cropped
+    assert checked.fitted(prompt_tokens).cropped == told
 
 
 def test_rejecting_policy_takes_what_just_fits() -> None:

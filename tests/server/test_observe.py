@@ -204,13 +204,14 @@ async def test_an_upstream_is_counted_on_both_ways(query: str) -> None:
     async with Upstream.of(*scripts) as upstream:
         remote = f'[models.r]\nmax_tokens = 9\n[models.r.upstream]\nurls = ["{upstream.url}"]\nmodel = "x"\n'
         async with site(extra=remote) as served:
-            for body in (asking(model="r"), asking(model="r", stream=True, max_tokens=99), asking(model="r")):
-                await served.client.post(CHAT + query, json=body)
+            bodies = (asking(model="r"), asking(model="r", stream=True, max_tokens=99), asking(model="r"))
+            answers = [await served.client.post(CHAT + query, json=body) for body in bodies]
             await served.client.post(CHAT + query, json=asking(model="r", n=99))
             lines = await served.lines(4)
             metrics = await served.metrics()
 
     assert [line["status"] for line in lines] == [200, 200, 502, 400]
+    assert [answer.headers.get("x-cropped") for answer in answers] == [None, "max_tokens=9", None]
     assert (lines[0]["prompt_tokens"], lines[0]["completion_tokens"]) == (7, 3)
     assert lines[1]["completion_tokens"] > 0
     assert metrics['time_to_first_token_seconds_count{model="r"}'] == 1

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from arriero.errors import Overloaded, RequestError, ServiceError
+from arriero.errors import Overloaded, RequestError
 from arriero.guard.affinity import affinity_of
 from arriero.guard.answer import rewritten_answer
 from arriero.guard.body import read_aside
 from arriero.guard.counting import UpstreamCounter
-from arriero.guard.encoding import Inflater, is_identity
 from arriero.guard.failure import UpstreamFailed, refusal, unserved
 from arriero.guard.headers import Media, answer_headers, media_of, upstream_headers
 from arriero.guard.names import Names
@@ -31,11 +29,12 @@ from arriero.guard.settings import policy_of
 from arriero.guard.shapes import Telling
 from arriero.guard.stream import Framing, StreamRewriter
 from arriero.guard.template import Forms
+from arriero.guard.told import Stream, Whole, whole_body
 from arriero.guard.upstream import Request, lines_of
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from arriero.config.remote import RemoteModelConfig
     from arriero.guard.body import Body
@@ -55,67 +54,6 @@ _BUSY = (408, 429, 503)
 _SERVER_ERRORS = 500
 _PATHS = {route: route.value.encode() for route in Route}
 _FRAMINGS = {Media.EVENTS: Framing.EVENTS, Media.LINES: Framing.LINES}
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """A whole answer."""
-
-    headers: tuple[Header, ...]
-    body: bytes
-
-
-class Stream:
-    """An answer as it comes, rewritten. Its one reader must `close` it; it never raises for its upstream.
-
-    route: tells in which form a failure of the server itself is written.
-    left: called once, when the answer is closed.
-    """
-
-    __slots__ = ("_body", "_is_closed", "_left", "_reply", "_rewriter", "headers", "route")
-
-    def __init__(
-        self,
-        route: Route,
-        headers: tuple[Header, ...],
-        *,
-        reply: Reply,
-        rewriter: StreamRewriter,
-        left: Callable[[], None],
-    ) -> None:
-        self.route = route
-        self.headers = headers
-        self._reply = reply
-        self._body = _PlainBody(reply)
-        self._rewriter = rewriter
-        self._left = left
-        self._is_closed = False
-
-    async def piece(self) -> bytes:
-        """Return what can be told next; no bytes at the end. The last piece of a failed stream says so."""
-        while not self._rewriter.is_ended:
-            if told := await self._told():
-                return told
-        return b""
-
-    def close(self) -> None:
-        """Let the upstream go, at once if it is still sending."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._reply.close()
-            self._left()
-
-    async def _told(self) -> bytes:
-        try:
-            data = await self._body.piece()
-            told = self._rewriter.feed(data) if data else self._rewriter.close()
-        except ServiceError as exc:
-            told = self._rewriter.close(exc)
-        if self._rewriter.is_failed:
-            self._reply.close()
-        elif self._rewriter.is_ended:
-            self._reply.finish()
-        return told
 
 
 class Guard:
@@ -207,7 +145,7 @@ class Guard:
         checked = self._entered(route, await self._read(route, body))
         answer: Whole | Stream | None = None
         try:
-            answer = await self._answer(await self._fitted(checked), lowered)
+            answer = await self._answer(await self.fitted(checked), lowered)
         finally:
             if not isinstance(answer, Stream):
                 self._running -= 1
@@ -247,7 +185,7 @@ class Guard:
             raise
         if checked.dropped:
             self.actions["members_dropped"] += 1
-        if checked.is_cropped:
+        if checked.cropped:
             self.actions["cropped"] += 1
         if self._running >= self._max_concurrent:
             raise Overloaded(f"{self._running} requests are under way; try again later")
@@ -258,13 +196,19 @@ class Guard:
         """One request fewer is under way."""
         self._running -= 1
 
-    async def _fitted(self, checked: Checked) -> Checked:
+    async def fitted(self, checked: Checked) -> Checked:
+        """Return the request as its prompt lets it be, which is counted if need be."""
         if not checked.needs_prompt_count:
             return checked
         tokens = None if self._count is None else await self._count(checked)
         if tokens is None:
             tokens = await self._upstream_counter.count(checked)
-        return checked if tokens is None else checked.fitted(tokens)
+        if tokens is None:
+            return checked
+        fitted = checked.fitted(tokens)
+        if fitted.cropped and not checked.cropped:
+            self.actions["cropped"] += 1
+        return fitted
 
     async def reply(
         self,
@@ -274,8 +218,7 @@ class Guard:
         refused_by: int | None = None,
         fresh: bool = False,
     ) -> Reply:
-        """Count the prompt if need be, send, and return what has begun to come back."""
-        checked = await self._fitted(checked)
+        """Send, and return what has begun to come back."""
         request, affinity = self.request(checked, headers), self.affinity(checked)
         return await self.replicas.send(request, affinity, refused_by=refused_by, fresh=fresh)
 
@@ -290,7 +233,7 @@ class Guard:
     async def _told(self, checked: Checked, reply: Reply) -> Whole | Stream:
         opened = self.opened(checked, reply.head)
         if isinstance(opened, int):
-            return Whole(*self.told_whole(checked, reply.head, await _whole(reply, opened)))
+            return Whole(*self.told_whole(checked, reply.head, await whole_body(reply, opened)))
         rewriter, headers = opened
         return Stream(checked.route, headers, reply=reply, rewriter=rewriter, left=self.leave)
 
@@ -327,7 +270,7 @@ class Guard:
             framing=framing,
             forms=self._streams[checked.route],
         )
-        return rewriter, answer_headers(head.headers, media)
+        return rewriter, answer_headers(head.headers, media, cropped=checked.cropped)
 
     def told_whole(self, checked: Checked, head: Head, body: bytes) -> tuple[tuple[Header, ...], bytes]:
         """Return headers and body of a whole answer. Raises what an upstream's refusal is told as."""
@@ -336,7 +279,7 @@ class Guard:
             names, retry_after = self._telling.names, head.get(b"retry-after").decode("latin-1")
             raise refusal(head.status, body, names, retry_after, route=checked.route, is_callers_key=with_key)
         told = rewritten_answer(checked.route, body, self._telling, self._answers[checked.route])
-        return answer_headers(head.headers, Media.JSON), told
+        return answer_headers(head.headers, Media.JSON, cropped=checked.cropped), told
 
     async def get(self, path: str) -> bytes | None:
         """Return what the upstream says of itself at one of its own paths; None when it says nothing there.
@@ -347,7 +290,7 @@ class Guard:
         with closing(reply):
             status = reply.head.status
             if status == _OK:
-                return await _whole(reply, MAX_ANSWER_BYTES)
+                return await whole_body(reply, MAX_ANSWER_BYTES)
             if status in _BUSY:
                 raise Overloaded("the upstream has too much to do; try again later")
             if status >= _SERVER_ERRORS:
@@ -362,38 +305,4 @@ class Guard:
                 return None
             if reply.head.status != _OK:
                 raise UpstreamFailed("the upstream could not count a prompt")
-            return await _whole(reply, MAX_ANSWER_BYTES)
-
-
-class _PlainBody:
-    """The body of a reply, decompressed if need be. Holds nothing: the reply is its reader's to close."""
-
-    __slots__ = ("_inflater", "_plain", "_reply")
-
-    def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-        self._inflater = None if is_identity(reply.head.get(b"content-encoding")) else Inflater()
-        self._plain: Iterator[bytes] = iter(())
-
-    async def piece(self) -> bytes:
-        """Return what has come; no bytes at the end. Raises UpstreamFailed, UpstreamTimeout."""
-        if self._inflater is None:
-            return await self._reply.piece()
-        while not (plain := next(self._plain, b"")):
-            piece = await self._reply.piece()
-            if not piece:
-                self._inflater.close()
-                return b""
-            self._plain = self._inflater.feed(piece)
-        return plain
-
-
-async def _whole(reply: Reply, max_bytes: int) -> bytes:
-    """Read a body to its end and let its connection go. Raises UpstreamFailed, UpstreamTimeout."""
-    with closing(reply):
-        plain, body = _PlainBody(reply), bytearray()
-        while piece := await plain.piece():
-            body += piece
-            if len(body) > max_bytes:
-                raise UpstreamFailed("the upstream's answer is too long")
-        return bytes(body)
+            return await whole_body(reply, MAX_ANSWER_BYTES)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     Header = tuple[bytes, bytes]
 
+CROPPED = b"x-cropped"
+"""Names the limits that were lowered: `x-cropped: max_tokens=128`."""
+
 _TRACE_PARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _SECONDS = re.compile(rb"[0-9]{1,5}")
 _FIXED = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
@@ -59,12 +62,14 @@ def upstream_headers(caller: Iterable[Header], *, stream: bool, authorization: b
     return headers
 
 
-def answer_headers(upstream: Mapping[bytes, bytes], media: Media) -> tuple[Header, ...]:
+def answer_headers(upstream: Mapping[bytes, bytes], media: Media, *, cropped: str = "") -> tuple[Header, ...]:
     """Return the headers of an answer, less its length; the server's own come on top.
 
-    upstream: the upstream's, by their names in small letters.
+    upstream: the upstream's, by their names in small letters. cropped: `Checked.cropped`.
     """
     headers = _ANSWER_HEADERS[media]
+    if cropped:
+        headers = (*headers, (CROPPED, cropped.encode()))
     seconds = upstream.get(b"retry-after")
     return (
         headers

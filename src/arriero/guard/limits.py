@@ -34,11 +34,19 @@ _COMPLETIONS_DEFAULT = 16
 
 
 class TokenLimit(msgspec.Struct, frozen=True, gc=False):
-    """What a request was given: its limit, if it has one, whether its caller asked for it, and for more."""
+    """What a request was given: its limit, if it has one, and whether its caller asked for one.
+
+    cropped: the members that asked for more; each is `tokens` now.
+    """
 
     tokens: int | None
     asked: bool
-    cropped: bool = False
+    cropped: tuple[str, ...] = ()
+
+    @property
+    def notice(self) -> str:
+        """What the caller is told of it: each member with the limit that it got instead; "" if none."""
+        return ", ".join(f"{name}={self.tokens}" for name in self.cropped)
 
 
 def limit_tokens(body: Body, route: Route, policy: Policy) -> TokenLimit:
@@ -47,7 +55,7 @@ def limit_tokens(body: Body, route: Route, policy: Policy) -> TokenLimit:
     least = 0 if route is Route.COMPLETIONS and values.get("echo") else 1
     bound = policy.max_tokens if policy.max_tokens is not None else policy.max_context
     most: int | None = None
-    cropped = False
+    cropped: tuple[str, ...] = ()
     for name in _MEMBERS[route]:
         if name not in values or (asked := integer(body, name, least=least)) is None:
             continue
@@ -55,7 +63,7 @@ def limit_tokens(body: Body, route: Route, policy: Policy) -> TokenLimit:
             if policy.over_limit is OverLimit.REJECT:
                 raise _over_limit(name, asked, bound)
             body.put(name, asked := bound)
-            cropped = True
+            cropped += (name,)
         most = asked if most is None or asked > most else most
     limit = (
         TokenLimit(most, asked=True, cropped=cropped)
@@ -94,7 +102,8 @@ def fit_context(
             if limit.asked and policy.over_limit is OverLimit.REJECT:
                 raise _over_limit(name, tokens, left)
             body.put(name, left)
-            cropped = cropped or limit.asked
+            if limit.asked and name not in cropped:
+                cropped += (name,)
     tokens = _tokens(body, route)
     if "min_tokens" in body.values:
         _limit_min_tokens(body, tokens, policy)

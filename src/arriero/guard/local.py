@@ -40,8 +40,10 @@ def local_policy(name: str, model: ModelConfig) -> Policy:
     )
 
 
-def ruled(route: Route, data: bytes, policy: Policy, *, has_own_limit: bool = False) -> bytes:
-    """Return the body of a generating request as the policy allows it. Raises InvalidRequest.
+def ruled(route: Route, data: bytes, policy: Policy, *, has_own_limit: bool = False) -> tuple[bytes, str]:
+    """Return the body of a generating request as the policy allows it, and which limits were lowered.
+
+    The latter is as `TokenLimit.notice` says it. Raises InvalidRequest.
 
     has_own_limit: what is asked already bounds an answer that is given no limit by its request.
     """
@@ -49,7 +51,8 @@ def ruled(route: Route, data: bytes, policy: Policy, *, has_own_limit: bool = Fa
     if not policy.allow_logprobs:
         check_logprobs(body, route, policy)
     integer(body, "n", least=1, most=policy.max_n)
+    notice = ""
     is_limited = any(body.get(name) is not None for name in LIMITS)
     if policy.max_tokens is not None and (is_limited or not has_own_limit):
-        limit_tokens(body, route, policy)
-    return body.encoded()
+        notice = limit_tokens(body, route, policy).notice
+    return body.encoded(), notice

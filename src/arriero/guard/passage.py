@@ -115,6 +115,7 @@ class Passage(msgspec.Struct, eq=False):
 
     async def _replied(self, refused_by: int | None, fresh: bool) -> None:
         try:
+            self._checked = await self._guard.fitted(self._checked)
             reply = await self._guard.reply(self._checked, self._headers, refused_by=refused_by, fresh=fresh)
             self._job = None
             self._take_reply(reply)

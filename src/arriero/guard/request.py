@@ -81,9 +81,9 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
-    def is_cropped(self) -> bool:
-        """Whether it was given fewer tokens than its caller asked for."""
-        return self._limit.cropped
+    def cropped(self) -> str:
+        """What the caller is told of a limit below what it asked for: "max_tokens=128"; "" if it got that."""
+        return self._limit.notice if self._limit.cropped else ""
 
     @property
     def members(self) -> Mapping[str, Any]:

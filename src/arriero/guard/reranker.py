@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from arriero.guard.failure import UpstreamFailed
-from arriero.guard.forward import Whole
 from arriero.guard.routes import Route
+from arriero.guard.told import Whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

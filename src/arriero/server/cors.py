@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.middleware.cors import CORSMiddleware
 
+from arriero.guard.headers import CROPPED
+
 if TYPE_CHECKING:
     from arriero.config.schema import ServerConfig
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 EXPOSED = [
     "x-request-id",
     "retry-after",
+    CROPPED.decode(),
     *(f"x-ratelimit-{what}-requests" for what in ("limit", "remaining", "reset")),
     *(f"x-ratelimit-{what}-tokens" for what in ("limit", "remaining", "reset")),
 ]

@@ -16,6 +16,7 @@ from arriero.access.principal import may
 from arriero.access.shared import TIMEOUT_S, SharedCounts
 from arriero.access.usage_store import UsageStore
 from arriero.errors import Forbidden
+from arriero.guard.headers import CROPPED
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -90,7 +91,10 @@ class Rates:
 
 
 class Metered:
-    """Middleware behind `Authenticate`: admits requests that do work, and adds `x-ratelimit-*`."""
+    """Middleware behind `Authenticate`: admits requests that do work.
+
+    Adds `x-ratelimit-*`, and `x-cropped` where a request's limit was lowered.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -110,7 +114,10 @@ class Metered:
 
         async def telling_send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(admission.headers())
+                headers = MutableHeaders(scope=message)
+                headers.update(admission.headers())
+                if cropped := scope["state"].get("cropped"):
+                    headers[CROPPED.decode()] = cropped
             await send(message)
 
         try:

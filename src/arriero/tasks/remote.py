@@ -13,8 +13,8 @@ import msgspec
 
 from arriero.core import Delta, FinishReason, GenerateRequest, ModelInfo, Role, Span
 from arriero.errors import NotSupported
-from arriero.guard.forward import Stream
 from arriero.guard.routes import Route
+from arriero.guard.told import Stream
 from arriero.tasks.remote_answer import Answer
 from arriero.tasks.remote_request import messages, parameters, prompt_text
 

@@ -79,8 +79,10 @@ async def test_answers_are_cropped(
 ) -> None:
     """The model's limit holds for its callers and for those of its tasks."""
     async with serving(extra=EXTRA) as client:
-        choice = (await client.post(path, json={"model": model, **body, **asked})).json()["choices"][0]
+        answer = await client.post(path, json={"model": model, **body, **asked})
+        choice = answer.json()["choices"][0]
 
+    assert answer.headers.get("x-cropped") == ("max_tokens=3" if asked else None)
     assert (choice.get("text") or choice["message"]["content"], choice["finish_reason"]) == ("Hel", "length")
 
 

@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from arriero.errors import InvalidRequest, UnknownName
-from arriero.guard.forward import Stream
 from arriero.guard.headers import Media
 from arriero.guard.routes import Route, route_of
 from arriero.guard.stream import error_event, error_line
+from arriero.guard.told import Stream
 from arriero.server.body import beside, read_body
 from arriero.server.context import context_of, principal_of
 from arriero.server.errors import UnknownPath

@@ -51,7 +51,7 @@ async def metrics(request: Request) -> Response:
         if allowed == "off":
             raise UnknownPath(f"no such path: {request.url.path}")
         if not may(principal, "admin", "server"):
-            raise Forbidden("this key may not read the metrics")
+            raise Forbidden("the metrics are for keys that may administrate")
     counts = await counts_of(context.runtime.memories)
     counted = standing.observer.counted
     exposition = Exposition(counted, lambda: families(standing, context, counts))

@@ -40,6 +40,9 @@ UNSUPPORTED: dict[str, tuple[object, ...]] = {
 }
 """Members that change the meaning -> the values that leave it as it is. Any other value is refused."""
 
+INSTEAD = {"functions": "use tools", "function_call": "use tool_choice"}
+"""What does the same here."""
+
 Stop = Annotated[str, Meta(min_length=1, max_length=256)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
@@ -120,7 +123,8 @@ async def _ruled(request: Request, route: Route, body: bytes) -> bytes:
     if policy is None:
         return body
     check = partial(ruled, route, body, policy, has_own_limit=name not in context.policies)
-    return await beside(len(body), check)
+    ruled_body, request.state.cropped = await beside(len(body), check)
+    return ruled_body
 
 
 def _refuse_unsupported(body: bytes, unsupported: Mapping[str, tuple[object, ...]]) -> None:
@@ -129,7 +133,8 @@ def _refuse_unsupported(body: bytes, unsupported: Mapping[str, tuple[object, ...
     for name, neutral in unsupported.items():
         value: msgspec.Raw = getattr(members, name)
         if value and msgspec.json.decode(value) not in neutral:
-            raise InvalidRequest(f"{name} is not supported with this value", param=name)
+            instead = f"; {INSTEAD[name]}" if name in INSTEAD else ""
+            raise InvalidRequest(f"{name} is not supported with this value{instead}", param=name)
 
 
 @cache
