@@ -78,8 +78,9 @@ def times_of(check: Callable[[str], object], kinds: tuple[Maker, Maker], each: i
     for _ in range(2 * each // AT_A_TIME):
         turns = [0, 1] * (AT_A_TIME // 2)
         rng.shuffle(turns)
-        # Made before any is measured, and in the same way in the end, so that they lie alike in memory.
-        asked = [(times[kind], bytes(kinds[kind](rng), "ascii").decode()) for kind in turns]
+        # All are made first, and then copied one after the other, so that both kinds lie alike in memory.
+        made = [kinds[kind](rng).encode() for kind in turns]
+        asked = [(times[kind], key.decode()) for kind, key in zip(turns, made, strict=True)]
         with undisturbed():
             for taken, key in asked:
                 started = time.perf_counter_ns()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 import string
-import zlib
 
 PREFIX = "arriero_"
 ALPHABET = string.digits + string.ascii_letters
@@ -36,7 +35,10 @@ def digest_of(secret: str) -> bytes:
 
 
 def _checksum(random: str) -> str:
-    value, text = zlib.crc32(random.encode(errors="surrogateescape")), ""
+    # A digest takes equally long for all texts, which the tables of a CRC do not. The addend changes none of
+    # the digits, and makes the divisions take equally long.
+    digest = hashlib.sha256(random.encode(errors="surrogateescape")).digest()
+    value, text = int.from_bytes(digest[:4], "big") + len(ALPHABET) ** CHECKSUM_LENGTH, ""
     for _ in range(CHECKSUM_LENGTH):
         value, digit = divmod(value, len(ALPHABET))
         text += ALPHABET[digit]
