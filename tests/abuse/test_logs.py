@@ -80,6 +80,7 @@ def test_serving_goes_on_without_a_log(
     process = subprocess.Popen(
         ["/bin/sh", "-c", command + (" 2>&-" if file is None else "")],
         cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         stdout=subprocess.PIPE,
         stderr=file,
         text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -109,3 +110,18 @@ def test_an_unknown_verb_is_not_looked_for() -> None:
     group = Verbs("x")
 
     assert group.get_command(click.Context(group), "main") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the file that is always full is Linux's")
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["version"], 0), (["nope"], 2), (["config", "check", "--config", "/no/file"], 2)],
+)
+def test_a_full_stderr_changes_no_status(arguments: list[str], status: int) -> None:
+    """What cannot be said is lost; Python's own buffer of it does not end the process with 120."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "arriero", *arguments]
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, env=environment, timeout=60)
+
+    assert done.returncode == status

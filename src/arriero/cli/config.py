@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from arriero.cli import source
+from arriero.cli.standard_files import remark
 from arriero.cli.terminal import counted, show_json
 from arriero.config import show
 
@@ -29,7 +30,7 @@ def check(config: Path | None, starter: bool) -> None:
     path = source.required(config, starter=starter)
     loaded = source.loaded(path, starter=False)
     for warning in source.warnings(path):
-        click.echo(f"warning: {warning}", err=True)
+        remark(f"warning: {warning}")
     counts = (
         counted(len(loaded.models), "model"),
         counted(len(loaded.tasks), "task"),

@@ -7,14 +7,15 @@ errors for that; a traceback is shown only with `arriero --traceback`.
 
 from __future__ import annotations
 
-import os
 import sys
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
 
+from arriero.cli.standard_files import hold_nothing_back, open_standard_files, remark
 from arriero.errors import ArrieroError, ConfigError, Unauthorized
 
 if TYPE_CHECKING:
@@ -74,21 +75,8 @@ def verbs(context: click.Context, traceback: bool) -> None:
 def main() -> None:
     """Run the command line of this process and exit."""
     open_standard_files()
+    hold_nothing_back("stderr")
     sys.exit(run(sys.argv[1:]))
-
-
-def open_standard_files() -> None:
-    """Put nothing in the place of a standard file that is closed.
-
-    Else a socket or a database would get its number, and what native code prints would land in it.
-    """
-    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
-            os.set_inheritable(number, True)
-            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -108,7 +96,8 @@ def tell(failure: Exception) -> int:
     """Show the failure in one message and return the exit status that goes with it."""
     match failure:
         case click.ClickException():
-            failure.show()
+            with suppress(OSError):
+                failure.show()
             return failure.exit_code
         case click.Abort():
             return 130
@@ -131,5 +120,5 @@ def tell(failure: Exception) -> int:
 
 def say(message: str, *, status: int) -> int:
     """Print the message on stderr and return the status."""
-    click.echo(f"arriero: {message}", err=True)
+    remark(f"arriero: {message}")
     return status

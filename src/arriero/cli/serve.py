@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -15,7 +16,7 @@ from urllib.parse import quote
 import click
 
 from arriero.cli import source
-from arriero.cli.terminal import remark
+from arriero.cli.standard_files import hold_nothing_back, remark
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,10 +51,11 @@ def command(config: Path | None, starter: bool, host: str | None, port: int | No
         return source.loaded(path, starter=False, overrides=flags)
 
     def announce(line: str) -> None:
-        click.echo(line)
-        url = line.rpartition(" ")[2]
-        if request := first_request(loaded, url):
-            click.echo(f"A first request:\n\n    {request}\n")
+        request = first_request(loaded, line.rpartition(" ")[2])
+        with suppress(OSError):  # a full disk under stdout is no reason to end
+            click.echo(line + (f"\nA first request:\n\n    {request}\n" if request else ""))
+
+    hold_nothing_back("stdout")
 
     with logging_to_stderr(loaded.telemetry) as log_writer:
         return serve(

@@ -7,11 +7,13 @@ pipes: nothing but them is written to stdout.
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
+
+from arriero.cli.standard_files import remark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,12 +35,6 @@ def progress() -> Iterator[Progress]:
 
     with bar_display(Console(stderr=True)) as display:
         yield Bars(display)
-
-
-def remark(text: str) -> None:
-    """Say on stderr what nothing depends on: one that is full, or that nobody reads, is no reason to end."""
-    with suppress(OSError):
-        click.echo(text, err=True)
 
 
 class Lines:

@@ -6,9 +6,7 @@ the queue is dropped and counted.
 
 from __future__ import annotations
 
-import io
 import logging
-import os
 import sys
 import threading
 from collections import deque
@@ -108,23 +106,10 @@ def text_of(record: logging.LogRecord, *, is_json: bool) -> str:
     return " ".join([f"{name}={written(value)}" for name, value in said.items()])
 
 
-def _unbuffered(stream: TextIO) -> TextIO:
-    """Return a stream to the same file that holds nothing back.
-
-    What Python's own would hold of a file that cannot be written keeps the process from ending well: it is
-    tried again at the very end, and waits there for the thread that is stuck with it.
-    """
-    try:
-        raw = io.FileIO(os.dup(stream.fileno()), "w")
-    except OSError:
-        return stream
-    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
-
-
 @contextmanager
 def logging_to_stderr(telemetry: TelemetryConfig) -> Iterator[LogWriter]:
     """Write the log while the block runs, as the configuration says."""
-    writer = LogWriter(_unbuffered(sys.stderr), is_json=telemetry.log_format == "json")
+    writer = LogWriter(sys.stderr, is_json=telemetry.log_format == "json")
     root = logging.getLogger()
     root.addHandler(writer)
     root.setLevel(telemetry.log_level.upper())
