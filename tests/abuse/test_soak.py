@@ -76,7 +76,8 @@ class Line:
 
 
 def prompt(rng: random.Random) -> str:
-    return " ".join(rng.choices(WORDS, k=rng.randrange(1, 60)))
+    """Return some words; their letters fit the context of the model that embeds, 256 tokens."""
+    return " ".join(rng.choices(WORDS, k=rng.randrange(1, 50)))
 
 
 async def whole_chat(client: httpx2.AsyncClient, rng: random.Random) -> str:
