@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -78,6 +79,13 @@ async def held(store: Store) -> dict[str, tuple[int, int]]:
         ]
         found[stored.name] = (version, len(chunks))
     return found
+
+
+def copied(whole: Path, path: Path) -> None:
+    """Put a copy of a memory's file in place of another, and of what belonged to that."""
+    for left in path.parent.glob(f"{path.name}*"):
+        left.unlink()
+    shutil.copy(whole, path)
 
 
 def write(path: str, seed: int, log: Connection) -> None:

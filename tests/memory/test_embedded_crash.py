@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.memory.crash_writer import Operation, clear, held, model, operation, perform, write
+from tests.memory.crash_writer import Operation, clear, copied, held, model, operation, perform, write
 from tests.memory.killing import killed_run, preloaded
 from tests.memory.store_contract import IDENTITY
 
@@ -70,13 +70,6 @@ async def test_a_killed_writer_loses_nothing(
 
     assert acknowledged > rounds
     assert check(path).faults == ()
-
-
-def copied(whole: Path, path: Path) -> None:
-    """Put a copy of a memory's file in place of another, and of what belonged to that."""
-    for left in path.parent.glob(f"{path.name}*"):
-        left.unlink()
-    shutil.copy(whole, path)
 
 
 def wait_smaller(path: Path, size: int) -> None:
