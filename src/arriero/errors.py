@@ -123,12 +123,12 @@ class RateLimited(RequestError):
 
 
 class UnknownName(RequestError):
-    """No model, task or memory bears the name. `kind` is the glossary word; `hint` what it may be instead."""
+    """No model, task or memory bears the name. `kind` is the glossary word."""
 
     code = "not_found"
 
-    def __init__(self, kind: str, name: str, *, param: str | None = None, hint: str = "") -> None:
-        super().__init__(f"{kind} not found: {name}" + (f" ({hint})" if hint else ""), param=param)
+    def __init__(self, kind: str, name: str, *, param: str | None = None) -> None:
+        super().__init__(f"{kind} not found: {name}", param=param)
         self.kind = kind
         self.name = name
 

@@ -15,7 +15,7 @@ from arriero.guard.body import read_body
 from arriero.guard.failure import UpstreamFailed
 from arriero.guard.forward import MAX_ERROR_BYTES
 from arriero.guard.routes import Route
-from arriero.testing.upstream import Answer, End, chat_chunk, chunk, chunked, event, whole
+from arriero.testing.upstream import Answer, End, chat, chat_chunk, chunk, chunked, event, whole
 
 if TYPE_CHECKING:
     from arriero.guard.forward import Guard
@@ -144,3 +144,59 @@ def packed(*parts: bytes) -> list[bytes]:
 def payloads(told: bytes) -> list[bytes]:
     """Return the data of each event."""
     return [data.removeprefix(b"data: ") for data in told.split(b"\n\n")[:-1]]
+
+
+LARGE = chat("x" * 400_000, model=SECRET)
+
+
+def whole_passage(guard: Guard, outlet: Kept) -> Passage:
+    """Ask for a whole answer."""
+    return guard.pass_on(Route.CHAT, read_body(chat_body(), max_bytes=1000), [], outlet)
+
+
+@pytest.mark.parametrize("gzipped", [False, True])
+async def test_a_large_answer_is_told_whole(gzipped: bool) -> None:
+    """It is rebuilt beside the event loop, to the same."""
+    async with guarded(whole(LARGE, gzipped=gzipped)) as (guard, _), asyncio.timeout(5):
+        outlet = Kept()
+        whole_passage(guard, outlet)
+        await outlet.ended.wait()
+
+        assert guard.num_running == 0
+    told = msgspec.json.decode(outlet.told)
+    assert told["choices"] == LARGE["choices"]
+    assert SECRET.encode() not in outlet.told
+
+
+async def test_a_large_answer_that_is_none_is_refused() -> None:
+    """As a small one is."""
+    async with guarded(whole(b"[" * 400_000)) as (guard, _), asyncio.timeout(5):
+        outlet = Kept()
+        whole_passage(guard, outlet)
+        await outlet.ended.wait()
+
+        assert guard.num_running == 0
+    assert isinstance(outlet.error, UpstreamFailed)
+
+
+async def test_who_leaves_a_large_answer_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is rebuilt; the place is free at once."""
+    is_begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(*_: object) -> tuple[tuple[Header, ...], bytes]:
+        is_begun.set()
+        await go_on.wait()
+        return (), b"told"
+
+    async with guarded(whole(LARGE)) as (guard, _), asyncio.timeout(5):
+        monkeypatch.setattr(guard, "told_aside", slow)
+        outlet = Kept()
+        passing = whole_passage(guard, outlet)
+        await is_begun.wait()
+        passing.cut()
+
+        assert guard.num_running == 0
+        go_on.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert (outlet.told, outlet.error) == (b"", None)

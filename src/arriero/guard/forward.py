@@ -9,6 +9,7 @@ Owns the number of requests that are under way.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from arriero.errors import Overloaded, RequestError
 from arriero.guard.affinity import affinity_of
 from arriero.guard.answer import rewritten_answer
-from arriero.guard.body import read_aside
+from arriero.guard.body import LARGE_BYTES, read_aside
 from arriero.guard.counting import UpstreamCounter
 from arriero.guard.failure import UpstreamFailed, refusal, unserved
 from arriero.guard.headers import Media, answer_headers, media_of, upstream_headers
@@ -233,7 +234,7 @@ class Guard:
     async def _told(self, checked: Checked, reply: Reply) -> Whole | Stream:
         opened = self.opened(checked, reply.head)
         if isinstance(opened, int):
-            return Whole(*self.told_whole(checked, reply.head, await whole_body(reply, opened)))
+            return Whole(*await self.told_aside(checked, reply.head, await whole_body(reply, opened)))
         rewriter, headers = opened
         return Stream(checked.route, headers, reply=reply, rewriter=rewriter, left=self.leave)
 
@@ -278,8 +279,15 @@ class Guard:
             with_key = b"authorization" in self._forward_headers
             names, retry_after = self._telling.names, head.get(b"retry-after").decode("latin-1")
             raise refusal(head.status, body, names, retry_after, route=checked.route, is_callers_key=with_key)
-        told = rewritten_answer(checked.route, body, self._telling, self._answers[checked.route])
+        forms = self._answers[checked.route] if len(body) < LARGE_BYTES else None  # which are of this thread
+        told = rewritten_answer(checked.route, body, self._telling, forms)
         return answer_headers(head.headers, Media.JSON, cropped=checked.cropped), told
+
+    async def told_aside(self, checked: Checked, head: Head, body: bytes) -> tuple[tuple[Header, ...], bytes]:
+        """As `told_whole`, of a large answer without holding up the event loop."""
+        if len(body) < LARGE_BYTES:
+            return self.told_whole(checked, head, body)
+        return await asyncio.to_thread(self.told_whole, checked, head, body)
 
     async def get(self, path: str) -> bytes | None:
         """Return what the upstream says of itself at one of its own paths; None when it says nothing there.

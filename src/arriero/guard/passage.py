@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from arriero.errors import ArrieroError, ServiceError
+from arriero.guard.body import LARGE_BYTES
 from arriero.guard.connection import Unanswered
 from arriero.guard.encoding import Inflater, is_identity
 from arriero.guard.failure import UpstreamFailed
@@ -291,11 +292,28 @@ class Passage(msgspec.Struct, eq=False):
         self._outlet.finish(told)
 
     def _tell_whole(self, head: Head, body: bytes) -> None:
+        if len(body) >= LARGE_BYTES:
+            self._job = asyncio.ensure_future(self._told_aside(head, body))
+            return
         try:
             headers, told = self._guard.told_whole(self._checked, head, body)
         except ArrieroError as exc:
             self._refuse(exc)
             return
+        self._release(is_cut=False)
+        self._outlet.answer(headers, told)
+
+    async def _told_aside(self, head: Head, body: bytes) -> None:
+        """Tell a large answer without holding up the event loop."""
+        try:
+            headers, told = await self._guard.told_aside(self._checked, head, body)
+        except Exception as exc:
+            self._job = None
+            if not isinstance(exc, ArrieroError):
+                logger.exception("unexpected error in an answer of an upstream")
+            self._refuse(exc)
+            return
+        self._job = None
         self._release(is_cut=False)
         self._outlet.answer(headers, told)
 

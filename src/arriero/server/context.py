@@ -130,10 +130,7 @@ class Context:
         self.check_model(principal, name)
         model = self.runtime.models.get(name)
         if model is None:
-            task = self._task_named(name)
-            is_task = task is not None and may(principal, "use", f"task/{task.name}")
-            hint = "it is a task, and this needs a model" if is_task else ""
-            raise UnknownName("model", name, param="model", hint=hint)
+            raise UnknownName("model", name, param="model")
         return model
 
     def check_model(self, principal: Principal, name: str) -> None:
