@@ -257,6 +257,25 @@ async def test_forgetting_a_document_ends_its_jobs() -> None:
     await jobs.stop()
 
 
+async def test_versions_are_forgotten_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process may die at any moment: no older version may be left to be stored by the next one."""
+    jobs = ingestion(Worker(), tmp_path / "jobs", at_once=1)
+    versions = [await jobs.submit(source("a", data)) for data in (b"1", b"2", b"3")]
+    remove, left = Journal.remove, []
+
+    def removed(journal: Journal, *ids: str) -> None:
+        remove(journal, *ids)
+        left.append([one.id for one in Journal(tmp_path / "jobs").waiting()])
+
+    monkeypatch.setattr(Journal, "remove", removed)
+    async with jobs.forgotten(versions[0].document_id) as number:
+        assert number == len(versions)
+
+    assert left
+    assert not any(left)
+    await jobs.stop()
+
+
 async def test_what_was_taken_on_is_done_after_a_restart(tmp_path: Path) -> None:
     """In its order, also when nothing was said goodbye to; what is done is not done again."""
     path = tmp_path / "n.jobs"

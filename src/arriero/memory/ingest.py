@@ -16,7 +16,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -191,6 +191,10 @@ class Ingestion:
             for run in runs:
                 run.is_kept = True
             raise
+        else:
+            # All at once: if only some were gone when the process dies, an older version would come back.
+            with suppress(Unavailable):  # which the end of each tells
+                await asyncio.to_thread(self._journal.remove, *(run.job.id for run in runs))
         finally:
             for run in runs:
                 run.released.set()

@@ -56,10 +56,10 @@ class Journal:
             about, data = found.fetchone()
         return msgspec.structs.replace(msgspec.json.decode(about, type=Source), data=data)
 
-    def remove(self, id: str) -> None:
-        """Forget a job that is done."""
+    def remove(self, *ids: str) -> None:
+        """Forget jobs that are done: all of them, or none."""
         with self._file.transaction() as connection:
-            connection.execute("delete from job where id = ?", (id,))
+            connection.executemany("delete from job where id = ?", [(id,) for id in ids])
 
     def fail(self, job: Job) -> None:
         """Keep how a job failed, and forget its document."""
