@@ -34,7 +34,7 @@ from arriero.extract.limits import Limits
 from arriero.memory.embedded import EmbeddedStore
 from arriero.memory.embedding import identity_of
 from arriero.memory.job import Source
-from arriero.memory.memory import Memory
+from arriero.memory.memory import Memory, weights
 from arriero.memory.passage import Mode, Query
 from benchmarks.report import table
 from benchmarks.retrieval_cache import CachedEmbedder
@@ -51,7 +51,7 @@ class Way:
     """A way to recall. weights: of meaning and of words."""
 
     mode: Mode
-    weights: tuple[float, float] = (CONFIG.vector_weight, CONFIG.text_weight)
+    weights: tuple[float, float] = (0, 0)
 
     def __str__(self) -> str:
         return f"hybrid {self.weights[0]:g} : {self.weights[1]:g}" if self.mode == "hybrid" else self.mode
@@ -69,11 +69,12 @@ class Found:
 async def main() -> None:
     """Measure and print the tables."""
     options = arguments().parse_args()
-    ways = [Way("vector"), Way("text"), *(Way("hybrid", pair) for pair in options.weights)]
-    supervisor = Supervisor(engine_config(options.embedder, options.threads))
+    supervisor = Supervisor(engine_config(options.embedder, options.threads, options.pooling))
     await supervisor.start()
     try:
         embedder = CachedEmbedder(LocalModel("embed", supervisor), options.cache)
+        pairs = dict.fromkeys([weights(CONFIG, embedder.info), *options.weights])
+        ways = [Way("vector"), Way("text"), *(Way("hybrid", pair) for pair in pairs)]
         found = [
             await measured(name, items(name, source, options.count), embedder, ways)
             for name, source in options.sets.items()
@@ -92,13 +93,14 @@ def arguments() -> argparse.ArgumentParser:
     add("--embedder", type=Path, required=True, help="weights of the embedding model")
     add(
         "--weights",
-        type=weights,
-        default=weights("0.5:0.5,0.7:0.3,0.8:0.2"),
+        type=pairs_of,
+        default=pairs_of("0.5:0.5,0.7:0.3,0.8:0.2"),
         help="of meaning and words",
     )
     add("--count", type=int, default=1000, help="most questions of a set")
     add("--cache", type=Path, help="file for vectors; default: none are kept")
     add("--threads", type=int, default=2)
+    add("--pooling", help="of a model whose file does not say it: mean, cls, last")
     return parser
 
 
@@ -108,13 +110,13 @@ def sets(text: str) -> dict[str, Path]:
     return {name: Path(path) for name, _, path in pairs}
 
 
-def weights(text: str) -> list[tuple[float, float]]:
-    """Return pairs of weights, the defaults first."""
+def pairs_of(text: str) -> list[tuple[float, float]]:
+    """Return pairs of weights."""
     pairs = [pair.split(":") for pair in text.split(",")]
-    return list(dict.fromkeys([Way("hybrid").weights, *((float(a), float(b)) for a, b in pairs)]))
+    return [(float(a), float(b)) for a, b in pairs]
 
 
-def engine_config(path: Path, threads: int) -> EngineConfig:
+def engine_config(path: Path, threads: int, pooling: str | None) -> EngineConfig:
     """Return the engine as the server configures it for an embedding model of 256 tokens."""
     return EngineConfig(
         name="embed",
@@ -124,6 +126,7 @@ def engine_config(path: Path, threads: int) -> EngineConfig:
         batch_size=512,
         max_sequences=1,
         threads=threads,
+        pooling=pooling,
     )
 
 
@@ -189,8 +192,8 @@ SET_HEAD = ("set", "questions", "chunks", "default against the better", "95 %")
 
 
 def compared(one: Found, ways: Sequence[Way]) -> tuple[str, ...]:
-    """Return the default against the better of its two parts."""
-    default = gains(one.ranks[Way("hybrid")])
+    """Return the default, which is the first hybrid way, against the better of its two parts."""
+    default = gains(one.ranks[next(way for way in ways if way.mode == "hybrid")])
     better = max((gains(one.ranks[Way(mode)]) for mode in ("vector", "text")), key=lambda part: part.mean())
     low, high = interval(default - better)
     difference = (default - better).mean()

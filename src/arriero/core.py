@@ -170,6 +170,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     """What a loaded model is. Sizes in tokens, parameters in units, bytes in bytes.
 
     num_tokens: 0 = its tokens are not known here, so that it is fed text and tells none.
+    embeds: whether it was made for embeddings, as far as its file says.
     """
 
     architecture: str
@@ -188,6 +189,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     special_tokens: tuple[str, ...]
     pooling: str
     library: str
+    embeds: bool = True
 
 
 class Token(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -82,6 +83,33 @@ async def test_the_right_passage_is_first(opened: Opened, mode: str) -> None:
     assert await texts(memory, DOG, mode=mode, limit=1) == [DOG]
     assert await texts(memory, DOG, mode=mode, limit=0) == []
     assert await texts(memory, " \n", mode=mode) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "embeds", "weighed"),
+    [
+        ("", True, (0.6, 0.4)),
+        ("", False, (0.2, 0.8)),
+        ("text_weight = 0.3", True, (0.6, 0.3)),
+        ("vector_weight = 0\ntext_weight = 1", False, (0, 1)),
+    ],
+)
+async def test_the_weights_follow_the_embedding_model(
+    opened: Opened, keys: str, embeds: bool, weighed: tuple[float, float]
+) -> None:
+    """The cosines of one that was not made for embeddings count little, unless the configuration says so."""
+    opened.embedder.info = msgspec.structs.replace(opened.embedder.info, embeds=embeds)
+    memory = await opened(keys)
+    for name, said in (("a", CAT), ("b", DOG)):
+        await memory.ingest(text(name, said))
+
+    first, last = await memory.recall(Query("barks cat sat on the mat", limit=2))
+
+    by_meaning, by_words = weighed
+    most = by_meaning + by_words
+    assert (first.text, first.score, last.text) == (CAT, pytest.approx(1.0), DOG)
+    alone = (await memory.recall(Query("barks cat sat on the mat", limit=2, mode="text")))[1].score
+    assert last.score == pytest.approx(by_words * alone / most)
 
 
 async def test_a_passage_tells_its_source(opened: Opened) -> None:

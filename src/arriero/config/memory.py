@@ -132,11 +132,19 @@ class MemoryConfig(Table, frozen=True):
         Meta(description="Find chunks by meaning and words together, by meaning, or by words."),
     ] = "hybrid"
     vector_weight: Annotated[
-        Weight, Meta(description="Weight of the scores by meaning in a hybrid recall.")
-    ] = 0.6
-    text_weight: Annotated[Weight, Meta(description="Weight of the scores by words in a hybrid recall.")] = (
-        0.4
-    )
+        Weight | None,
+        Meta(
+            description="Weight of the scores by meaning in a hybrid recall."
+            " Absent = 0.6; 0.2 with a model that was not made for embeddings."
+        ),
+    ] = None
+    text_weight: Annotated[
+        Weight | None,
+        Meta(
+            description="Weight of the scores by words in a hybrid recall."
+            " Absent = 0.4; 0.8 with a model that was not made for embeddings."
+        ),
+    ] = None
     min_score: Annotated[
         Annotated[float, Meta(ge=0, le=1)], Meta(description="Score below which nothing is recalled.")
     ] = 0.0

@@ -54,8 +54,16 @@ class EmbeddingQueue:
     def pooling(self) -> str:
         """How token vectors become one: what the configuration says, else the file, else `last`."""
         named = {"0": "none", "1": "mean", "2": "cls", "3": "last", "4": "rank"}
-        in_file = self._llama.metadata(f"{self._llama.architecture}.pooling_type")
-        return self._config.pooling or named.get(in_file or "", "last")
+        return self._config.pooling or named.get(self._pooling_in_file or "", "last")
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether the model was made for it: it generates nothing, or its file says how to."""
+        return not self._llama.is_causal or self._pooling_in_file is not None
+
+    @property
+    def _pooling_in_file(self) -> str | None:
+        return self._llama.metadata(f"{self._llama.architecture}.pooling_type")
 
     @property
     def context_size(self) -> int:

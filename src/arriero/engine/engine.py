@@ -98,6 +98,7 @@ class Engine:
             special_tokens=tuple(dict.fromkeys(vocab.controls.values())),
             pooling=self._embeddings.pooling,
             library=f"llama.cpp {build_name()}",
+            embeds=self._embeddings.is_usual,
         )
 
     @property

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+USUAL_WEIGHTS = (0.6, 0.4)
+"""Of meaning and of words, with a model that was made for embeddings."""
+WEAK_WEIGHTS = (0.2, 0.8)
+"""The same, with one that was not: its cosines tell little."""
+
+
 class Ranked(msgspec.Struct, frozen=True):
     """A hit with the score that it is ranked by, and where each list had it, from 1.
 

@@ -17,7 +17,7 @@ import numpy as np
 from arriero.errors import InvalidRequest, PayloadTooLarge, UnreadableDocument
 from arriero.extract.detect import detect
 from arriero.memory.embedding import embedded
-from arriero.memory.fusion import Ranked, by_text, by_vector, fused
+from arriero.memory.fusion import USUAL_WEIGHTS, WEAK_WEIGHTS, Ranked, by_text, by_vector, fused
 from arriero.memory.ingest import Ingestion
 from arriero.memory.job import Job, Outcome, Report, Source, State
 from arriero.memory.journal import Journal
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from arriero.config.memory import MemoryConfig
-    from arriero.core import Embedder
+    from arriero.core import Embedder, ModelInfo
     from arriero.extract.document import Document as Extracted
     from arriero.memory.records import Hit
     from arriero.memory.rerank import Reranker
@@ -177,12 +177,8 @@ class Memory:
             self._nearest(query, limit),
             self.store.matching(query.text, limit=limit, where=query.where),
         )
-        return fused(
-            vector_hits,
-            text_hits,
-            vector_weight=self.config.vector_weight,
-            text_weight=self.config.text_weight,
-        )
+        vector_weight, text_weight = weights(self.config, self._embedder.info)
+        return fused(vector_hits, text_hits, vector_weight=vector_weight, text_weight=text_weight)
 
     async def _nearest(self, query: Query, limit: int) -> list[Hit]:
         vector = await self._query_vector(query.text)
@@ -214,6 +210,15 @@ class Memory:
                 f"the memory {self.name} holds {most} documents, which is what its max_documents allows;"
                 " delete some first"
             )
+
+
+def weights(config: MemoryConfig, info: ModelInfo) -> tuple[float, float]:
+    """Return what meaning and words weigh in a hybrid recall; absent keys follow the embedding model."""
+    by_meaning, by_words = USUAL_WEIGHTS if info.embeds else WEAK_WEIGHTS
+    return (
+        by_meaning if config.vector_weight is None else config.vector_weight,
+        by_words if config.text_weight is None else config.text_weight,
+    )
 
 
 def _digest(data: bytes) -> str:
