@@ -29,11 +29,8 @@ LOOK_S = 2.0
 MIB = 2**20
 MOST_PER_HOUR = 1.0
 """MiB by which a process may grow in an hour: by a line through all its sizes after the warm-up."""
-NOISE = 2.0
-"""MiB by which that line may rise in any time, however short: heaps of many sizes settle slowly.
-
-An engine took 0.3 MiB in its second 2,000 constrained answers, and none in its third.
-"""
+NOISE = 1.0
+"""MiB by which that line may rise in any time, however short."""
 MANY_ACTS = 40_000
 WARMING = 12.0
 """What NOISE is in a soak of fewer acts: caches fill, and heaps take thousands of acts to find their size."""

@@ -377,10 +377,12 @@ async def test_an_embedding_model_does_not_generate(embedder: LocalModel) -> Non
     """Asking an encoder for text is refused in words."""
     with pytest.raises(NotSupported, match="only embeds"):
         await answer(embedder, ask("Hi"))
+    assert embedder.info.embeds
 
 
 async def test_a_chat_model_embeds_too(model: LocalModel) -> None:
-    """Any model gives embeddings, also while it generates."""
+    """Any model gives embeddings, also while it generates; its file says that it was not made for them."""
+    assert not model.info.embeds
     running = asyncio.create_task(answer(model, ask("A story:", max_tokens=30, ignore_eos=True)))
     (vector,) = await vectors(model, ["Hello there"])
     assert vector.shape == (576,)

@@ -46,7 +46,7 @@ class TokenLimit(msgspec.Struct, frozen=True, gc=False):
     @property
     def notice(self) -> str:
         """What the caller is told of it: each member with the limit that it got instead; "" if none."""
-        return ", ".join(f"{name}={self.tokens}" for name in self.cropped)
+        return ", ".join([f"{name}={self.tokens}" for name in self.cropped]) if self.cropped else ""
 
 
 def limit_tokens(body: Body, route: Route, policy: Policy) -> TokenLimit:

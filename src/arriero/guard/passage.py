@@ -121,10 +121,13 @@ class Passage(msgspec.Struct, eq=False):
             self._job = None
             self._take_reply(reply)
         except Exception as exc:
-            self._job = None
-            if not isinstance(exc, ArrieroError):
-                logger.exception("unexpected error on the way to an upstream")
-            self._refuse(exc)
+            self._fail_job(exc)
+
+    def _fail_job(self, error: Exception) -> None:
+        self._job = None
+        if not isinstance(error, ArrieroError):
+            logger.error("unexpected error on the way to an upstream", exc_info=error)
+        self._refuse(error)
 
     def _take_reply(self, reply: Reply) -> None:
         self._place = reply.place
@@ -300,20 +303,19 @@ class Passage(msgspec.Struct, eq=False):
         except ArrieroError as exc:
             self._refuse(exc)
             return
-        self._release(is_cut=False)
-        self._outlet.answer(headers, told)
+        self._answer(headers, told)
 
     async def _told_aside(self, head: Head, body: bytes) -> None:
         """Tell a large answer without holding up the event loop."""
         try:
             headers, told = await self._guard.told_aside(self._checked, head, body)
         except Exception as exc:
-            self._job = None
-            if not isinstance(exc, ArrieroError):
-                logger.exception("unexpected error in an answer of an upstream")
-            self._refuse(exc)
+            self._fail_job(exc)
             return
         self._job = None
+        self._answer(headers, told)
+
+    def _answer(self, headers: tuple[Header, ...], told: bytes) -> None:
         self._release(is_cut=False)
         self._outlet.answer(headers, told)
 

@@ -83,7 +83,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def cropped(self) -> str:
         """What the caller is told of a limit below what it asked for: "max_tokens=128"; "" if it got that."""
-        return self._limit.notice if self._limit.cropped else ""
+        return self._limit.notice
 
     @property
     def members(self) -> Mapping[str, Any]:

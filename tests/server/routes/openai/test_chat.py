@@ -262,6 +262,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+async def test_what_is_not_served_names_what_is(serving: Any) -> None:
+    """Members of OpenAI's former tool calls."""
+    async with serving() as client:
+        response = await client.post(PATH, json={**BODY, "functions": [{}]})
+
+    assert response.json()["error"]["message"] == "functions is not supported with this value; use tools"
+
+
 @pytest.mark.parametrize(("change", "param"), BAD)
 async def test_a_bad_request_names_its_member(serving: Any, change: dict[str, Any], param: str) -> None:
     """400 with OpenAI's error object; nothing reaches the model."""
